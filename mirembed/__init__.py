@@ -5,41 +5,40 @@ Plugins are written against the names below. The command line is ``mirembed --he
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from mirembed.audio.file_tags import FileTags, read_file_tags
-from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, is_hidden, require_folder
-from mirembed.audio.playlists import PlaylistEntry, find_playlists, playlist_matcher, read_playlist
-from mirembed.errors import AudioError, DatasetError, MirembedError
-from mirembed.hookspecs import (
-    Archive,
-    Audio,
-    Card,
-    Classification,
-    Dataset,
-    Estimator,
-    Features,
-    Learner,
-    Listing,
-    Network,
-    NetworkModule,
-    Register,
-    Regression,
-    Similarity,
-    Split,
-    Tags,
-    Target,
-    Task,
-    Track,
-    hookimpl,
-)
-from mirembed.interruption import uninterruptible
-from mirembed.progress import counted
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
+    from mirembed.audio.file_tags import FileTags, read_file_tags
+    from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, is_hidden, require_folder
+    from mirembed.audio.playlists import PlaylistEntry, find_playlists, playlist_matcher, read_playlist
     from mirembed.audio.samples import SamplesAudio
+    from mirembed.errors import AudioError, DatasetError, MirembedError
+    from mirembed.hookspecs import (
+        Archive,
+        Audio,
+        Card,
+        Classification,
+        Dataset,
+        Estimator,
+        Features,
+        Learner,
+        Listing,
+        Network,
+        NetworkModule,
+        Register,
+        Regression,
+        Similarity,
+        Split,
+        Tags,
+        Target,
+        Task,
+        Track,
+        hookimpl,
+    )
+    from mirembed.interruption import uninterruptible
+    from mirembed.progress import counted
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -86,20 +85,29 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "SamplesAudio": "mirembed.audio.samples",
-    "essentia_algorithm": "mirembed.audio.by_essentia",
-    "essentia_error": "mirembed.audio.by_essentia",
+    "audio.by_essentia": ("essentia_algorithm", "essentia_error"),
+    "audio.file_tags": ("FileTags", "read_file_tags"),
+    "audio.files": ("AUDIO_SUFFIXES", "AudioFiles", "find_audio", "is_audio", "is_hidden", "require_folder"),
+    "audio.playlists": ("PlaylistEntry", "find_playlists", "playlist_matcher", "read_playlist"),
+    "audio.samples": ("SamplesAudio",),
+    "errors": ("AudioError", "DatasetError", "MirembedError"),
+    "interruption": ("uninterruptible",),
+    "progress": ("counted",),
 }
-"""Where the public names are that are imported only when they are used."""
+"""The module of each public name that is not in ``hookspecs``. Each is imported only when a name of it is used: the
+program handles ctrl-C before it imports anything that takes time."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
+    import importlib
+
+    module = next((module for module, names in _MODULES.items() if name in names), "hookspecs")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value  # so that the next use does not come here
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *__all__})

@@ -140,6 +140,19 @@ def test_a_file_that_fails_makes_the_exit_code_2_and_keeps_the_others(broken, tm
     assert [failure["id"] for failure in summary["failures"]] == ["low/broken.wav"]
 
 
+def test_accepted_failures_are_shown_as_such(broken, tmp_path):
+    store = ("--store", tmp_path / "s")
+    run("extract", *store, "--dataset", "folder", "--audio", broken, "--accept-failures", code=2)
+    assert "broken.wav: " not in run("extract", *store).out
+    [failure] = run("store", "failures", *store, "--dataset", "folder", "--json").json["failures"]
+    assert (failure["dataset"], failure["id"], failure["accepted"]) == ("folder", "low/broken.wav", True)
+    assert failure["reason"][:10] in run("store", "failures", *store).out
+    [dataset] = run("store", "info", *store, "--json").json["datasets"]
+    assert (dataset["failures"], dataset["accepted"]) == (1, 1)
+    found = run("datasets", "check", "folder", "--audio", broken, *store, "--json").json["findings"]
+    assert ("unreadable", "warning") in {(one["kind"], one["level"]) for one in found}
+
+
 def test_fit_prints_where_model_and_embeddings_are(store):
     done = run("fit", "--store", store, "--epochs", 1, "--approach", "nn", "--approach", "fl", "--name", "mine")
     for approach in ("nn", "fl"):

@@ -195,7 +195,7 @@ def test_the_probabilities_of_nn_are_said_not_to_be_calibrated(predict, work, ca
 def test_probabilities_that_do_not_exist_are_an_error_before_anything_is_decoded(
     predict, monkeypatch, model, options, fact
 ):
-    monkeypatch.setattr("mirembed.models.inference.embed_files", lambda *_: pytest.fail("files are embedded"))
+    monkeypatch.setattr("mirembed.models.inference.embedding_files", lambda *_: pytest.fail("files are embedded"))
     assert fact in predict(model, *options, code=1)
 
 

@@ -28,7 +28,7 @@ SMALL = {"nn": 0.5, "rbf-sl": 0.9}
 def tags(tmp_path_factory) -> tuple[Path, WrittenReport]:
     folder = tmp_path_factory.mktemp("runs") / "tags-1"
     write_report_run(folder, TAGS, skill=SKILL, n_tracks=50, probabilities=True, retrieval=True)
-    return folder, report(folder)
+    return folder, report(folder, drawn=True)
 
 
 @pytest.fixture(scope="module")

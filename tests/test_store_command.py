@@ -763,7 +763,7 @@ def test_on_a_terminal_the_user_is_asked(store, answer, code):
         command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
     ) as process:
         os.write(keyboard, f"{answer}\n".encode())
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     os.close(keyboard)
     os.close(terminal)
     assert "folder-rbf-sl: " in errors

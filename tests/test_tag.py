@@ -453,7 +453,7 @@ def kill_soon(words: list[str], folder: Path, begun: Path, seconds: float) -> No
 
 @pytest.mark.slow
 def test_a_killed_tagging_leaves_every_file_old_or_new_and_can_be_undone(mirembed, tmp_path, audio):
-    n_kills = int(os.environ.get("MIREMBED_KILLS", "4"))
+    n_kills = int(os.environ.get("MIREMBED_KILLS", "2"))
     before = content(audio)
     sound = {path: decode(path).audio_hash for path in before}
     rng = np.random.default_rng(4)

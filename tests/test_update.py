@@ -19,6 +19,7 @@ import pytest
 import soundfile
 from conftest import CLASSES, RATE, Command, clean_environment, run_here, tone, wait_until, write_tones
 from small_store import LOGMEL, Notes, write_classes, write_frames
+from test_interruption import is_stopped
 
 from mirembed.audio.folders import FolderState
 from mirembed.extract import file_features
@@ -301,8 +302,13 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     assert {failure.id for failure in library.store.find(None).failures()} == {"low/broken.wav", "low/copy of it.wav"}
     assert len(decoded) == 1
     done = library.update(code=2)
-    assert (len(done["failures"]), done["failed_before"], len(decoded)) == (2, 2, 1)
+    assert (len(done["failures"]), done["failed_before"], done["new_failures"], len(decoded)) == (2, 2, [], 1)
     assert library.notes == []
+    library.update("--accept-failures")
+    library.update("--retry-failed", "--keep", "features")
+    library.update("--no-accept-failures", code=2)
+    assert len(decoded) == 2
+    del decoded[1:]
     library.update("--retry-failed", code=2)
     assert len(decoded) == 2
     library.add("low/broken.wav")
@@ -478,10 +484,20 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
 # Killed and interrupted
 
 PROGRAM = """
-import sys
+import os, signal, sys
 import mirembed.library.update as update
 import mirembed.models.inference as inference
+from mirembed.store.embeddings import StoredEmbeddings
 update.SHARD_ROWS = inference.HELD_BYTES = 1
+append, appended = StoredEmbeddings.append, []
+
+def append_and_stop(self, digest, rows):
+    append(self, digest, rows)
+    appended.append(rows)
+    if len(appended) == 3:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+StoredEmbeddings.append = append_and_stop
 from mirembed.__main__ import main
 from mirembed.interruption import handle_interrupts
 handle_interrupts()
@@ -492,7 +508,7 @@ main()
 
 @contextlib.contextmanager
 def updating(library: Library) -> Iterator[subprocess.Popen[str]]:
-    """Run an update that writes every embedding by itself, in a session of its own."""
+    """Run an update that writes each embedding separately, and stops after the third, in a session of its own."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "update", "m", "--store", library.store.root, "--jobs", "2", "--json"],
         env={name: value for name, value in clean_environment().items() if not name.startswith("COV")},
@@ -515,8 +531,9 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGCONT)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "the same command resumes from there" in said
     assert "Traceback" not in said
@@ -525,17 +542,17 @@ def interrupt(process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [kill, interrupt])
 def test_a_stopped_update_resumes_where_it_was(library, end: Callable[[subprocess.Popen[str]], None]):
-    for number in range(24):
-        library.add(f"new/{number}.wav", seed=number, seconds=20.0)
+    for number in range(12):
+        library.add(f"new/{number}.wav", seed=number, seconds=0.5)
     stored = library.store.embeddings("m")
     with updating(library) as process:
-        wait_until(lambda: len(stored.shards()) >= 3)
+        wait_until(lambda: is_stopped(process))
         end(process)
     n_done = len(stored.read(stored.digest())) - 6
-    assert 3 <= n_done < 24
+    assert 3 <= n_done < 12
     assert verify(library.store) == []
     done = library.update()
-    assert (done["embedded"], done["with_embeddings"]) == (24 - n_done, 30)
+    assert (done["embedded"], done["with_embeddings"]) == (12 - n_done, 18)
     assert stored.files() == [stored.path]
     interrupted = library.vectors
     stored.path.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import mmap
 import os
 import signal
@@ -59,7 +60,7 @@ def act(task: tuple[str, Any]) -> Any:
     if what == "kill process":
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
-            time.sleep(60)
+            time.sleep(3600)
     if what == "begin":
         with number.open("a") as file:
             file.write("x")
@@ -86,8 +87,8 @@ def loaded() -> None:
 
 
 def slowly() -> None:
-    """In the fork server: take a minute."""
-    time.sleep(60)
+    """In the fork server: take an hour."""
+    time.sleep(3600)
 
 
 @pytest.fixture(params=["from scratch", "forked"])
@@ -266,15 +267,14 @@ def test_trainings_are_forked_with_their_imports_and_without_threads():
 @linux
 def test_an_abandoned_run_does_not_wait_for_the_fork_server_to_load():
     with forkserver("test_workers:slowly") as server:
-        begin = time.monotonic()
+        ticks = itertools.count()
 
         def stop_soon() -> None:
-            if time.monotonic() - begin > 0.5:
+            if next(ticks) == 3:
                 raise TimeoutError
 
         with pytest.raises(TimeoutError):
             list(workers.run(act, [("return", 1)], 1, stop_soon, server=server))
-        assert time.monotonic() - begin < 10
 
 
 @linux
@@ -283,7 +283,5 @@ def test_workers_die_with_their_fork_server_and_others_take_over_their_tasks():
         tasks = [("process", 0), ("kill process", server.process.pid), ("parent", 0)]
         results = workers.run(act, tasks, 1, server=server)
         worker = psutil.Process(next(results).result)
-        begin = time.monotonic()
         assert {done.result for done in results} == {server.process.pid, os.getpid()}
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
-    assert time.monotonic() - begin < 30

@@ -109,11 +109,10 @@ def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
     MirembedError
         A path does not exist, or a folder holds no audio file.
     """
+    require_existing(paths)
     walk = _Walk()
     files: dict[str, Path] = {}
     for given in paths:
-        if not os.path.exists(given):  # noqa: PTH110 (unlike Path.exists, it never raises)
-            raise MirembedError(f"{printable(given)} does not exist; give audio files or folders of audio files")
         found = walk.find(given) if given.is_dir() else [given]
         if not found:
             why = "; ".join(walk.notes()) or "it is empty"
@@ -122,6 +121,18 @@ def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
             if files.setdefault(printable(path), path) != path:
                 walk.skip(_MISNAMED, path)
     return list(files.values()), walk.notes()
+
+
+def require_existing(paths: Sequence[Path]) -> None:
+    """Refuse paths of which one does not exist; a quick check, before `audio_files`.
+
+    Raises
+    ------
+    MirembedError
+    """
+    for path in paths:
+        if not os.path.exists(path):  # noqa: PTH110 (unlike Path.exists, it never raises)
+            raise MirembedError(f"{printable(path)} does not exist; give audio files or folders of audio files")
 
 
 def is_audio(path: Path) -> bool:

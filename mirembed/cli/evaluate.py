@@ -14,7 +14,6 @@ from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.config import Settings, defaults, read_experiment, read_preset
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
-from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.compare.families import Family
@@ -163,7 +162,7 @@ def evaluate(
         from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
-    place = Store(store)
+    place = options.writable_store(store)
     is_file = config is not None and (config.is_file() or config.suffix == ".toml")
     repeats = None if config is None or is_file else find_run(place.runs, str(config))
     settings = _settings(context, config, repeats, preset)

@@ -49,6 +49,7 @@ def extract(
         str | None, typer.Option(metavar="N|P%", help="Stop if more than N files, or more than P % of them, fail.")
     ] = None,
     retry_failed: options.RetryFailed = False,
+    accept_failures: options.AcceptFailures = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,
@@ -59,7 +60,7 @@ def extract(
 
     Computes only what is missing or has changed.
     Recordings that the store knows are not decoded again, whatever their names.
-    Exit code 2 means: done, but some files failed.
+    Exit code 2 means: done, but some files failed that you have not accepted.
     With --json, progress and result are printed as JSON, one object per line.
     """
     from mirembed.audio.folders import read_folders
@@ -67,14 +68,13 @@ def extract(
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
     from mirembed.features.compute import create_features, unmatched_notes
-    from mirembed.store import Store
     from mirembed.store.file_tags import KnownFileTags
     from mirembed.workers.executor import executor as on_executor
 
     say_when_interrupted(RESUMES)
     registry = options.discover()
     most_failures = None if max_failures is None else MaxFailures.parse(max_failures)
-    place = Store(store)
+    place = options.writable_store(store)
     spec = dataset or place.only_spec()
     wanted = features_to_extract(registry, place.dataset(spec), features or [])
     parts = [part for one in wanted for part in one.parts]
@@ -99,6 +99,7 @@ def extract(
             jobs=options.jobs_or_cores(jobs),
             limit=limit,
             retry_failed=retry_failed,
+            accept_failures=accept_failures,
             prune=prune,
             confirm=lambda what: confirm(what, yes),
             options=ExtractOptions(backend, timeout),
@@ -112,4 +113,4 @@ def extract(
     else:
         for line in summary.lines(str(spec)):
             typer.echo(line)
-    raise typer.Exit(2 if summary.failures else 0)
+    raise typer.Exit(2 if summary.has_failures else 0)

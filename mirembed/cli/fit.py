@@ -14,11 +14,11 @@ from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.specs import Spec
-from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.fit import FittedModel
     from mirembed.registry import Registry
+    from mirembed.store import Store
 
 
 def fit(
@@ -89,6 +89,7 @@ def fit(
         from mirembed.datasets.changes import noting_changes
         from mirembed.fit import fit as run
         from mirembed.fit import transfer
+        from mirembed.fit.names import check_name
         from mirembed.fit.resolve import resolve_settings
         from mirembed.fit.saved import SavedNetwork, needed_features
         from mirembed.runs.selection import describe_values
@@ -104,14 +105,16 @@ def fit(
     ):
         raise SpecError(f"{', '.join(unused)}: used only with --select; add --select, or omit it")
     registry = options.discover()
-    place = Store(store)
+    place = options.writable_store(store)
     command = options.command_line()
     with ConsoleProgress() as progress:
         if from_ is None:
             settings, given_features = resolve_settings(settings, registry)
+            check_name(place.models, name, [method.name for method in settings.methods])
             needed = needed_features(given_features, settings.methods, {})
         else:
             saved = SavedNetwork.open(place.models, from_)
+            check_name(place.models, name, [from_])
             saved.check_stored(place, registry)
             needed = [saved.features]
         opened = noting_changes(registry, place, open_tracks(place, place.find(dataset), needed, progress), progress)

@@ -13,6 +13,8 @@ from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupt
 from mirembed.progress import counted, size
 from mirembed.store import Store
 
+_SUFFIXES = (".html", ".parquet")
+
 
 def map(  # noqa: A001
     model: options.ModelName,
@@ -42,14 +44,14 @@ def map(  # noqa: A001
 
     On the page you can search, color, play and select tracks, and save a selection as a playlist.
     """
+    options.check_out(out, _SUFFIXES, force=force)
     with interruptible():
         from mirembed.library.collection import Collection
-        from mirembed.library.map import SUFFIXES, draw_map, write_map_table
+        from mirembed.library.map import draw_map, write_map_table
         from mirembed.library.map_page import write_page
         from mirembed.library.projection import check_method
 
     say_when_interrupted(STARTS_OVER)
-    options.check_out(out, SUFFIXES, force=force)
     check_method(method)
     with ConsoleProgress() as progress:
         with interruptible():

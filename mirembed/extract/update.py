@@ -15,6 +15,7 @@ from mirembed.audio.folders import FolderState, is_missing
 from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
+from mirembed.extract.failures import Failures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
@@ -24,7 +25,7 @@ from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
+from mirembed.store import DatasetInfo, DatasetStore, Store, StoredTrack
 from mirembed.store.file_tags import KnownFileTags
 from mirembed.store.recordings import KnownRecordings, real_path
 from mirembed.store.rows import classes_of, label_names, stored_file_tags
@@ -73,6 +74,7 @@ def extract(
     confirm: Callable[[str], None] = lambda question: None,
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
+    accept_failures: bool | None = None,
     progress: Progress = NO_PROGRESS,
     file_tags: KnownFileTags | None = None,
     folders: Mapping[str, FolderState] | None = None,
@@ -108,7 +110,9 @@ def extract(
         Called with a question before more than a tenth of the tracks are removed; raises an error to prevent it.
     options : ExtractOptions, optional
     max_failures : MaxFailures, optional
-        Stop when more files than this fail.
+        Stop when more files than this fail whose failure is not accepted.
+    accept_failures : bool, optional
+        Whether to accept the failures of these features, or to take that back. See `Summary.has_failures`.
     progress : Progress, optional
     file_tags : KnownFileTags, optional
         With which the dataset was listed.
@@ -161,6 +165,7 @@ def extract(
             summary=summary,
             progress=progress,
             max_failures=max_failures,
+            accept_failures=accept_failures,
         )
         extraction.run(jobs)
         adding.close()
@@ -504,8 +509,8 @@ def missing_files(
     retry_failed: bool,
     summary: Summary,
     limited: Limit | None = None,
-) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
-    """Return the files that lack features, and the failures that remain, by id and features.
+) -> tuple[list[FileToExtract], Failures]:
+    """Return the files that lack features, and the failures that remain.
 
     Parameters
     ----------
@@ -558,4 +563,5 @@ def missing_files(
             parts += [part for part in again if part not in parts]
         else:
             summary.failed_before += 1
-    return [FileToExtract(path, tuple(ids), tuple(parts)) for path, (ids, parts) in files.items()], failures
+    missing = [FileToExtract(path, tuple(ids), tuple(parts)) for path, (ids, parts) in files.items()]
+    return missing, Failures(failures.values())

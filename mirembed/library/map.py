@@ -29,8 +29,6 @@ from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.store.files import write_table
 from mirembed.store.rows import label_names
 
-SUFFIXES = (".html", ".parquet")
-
 NEIGHBORS = 10
 """Neighbors that the map lists for each track."""
 

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from mirembed.audio.files import printable
 from mirembed.errors import MismatchError
 from mirembed.extract import ExtractedFile, ExtractOptions, FileToExtract, extract_files
+from mirembed.extract.summary import file_lines
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.interruption import raise_if_interrupted
+from mirembed.models.kept import KeptEmbeddings, keeping_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
@@ -75,33 +77,75 @@ class EmbeddedFiles:
 def embed_files(
     model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
 ) -> EmbeddedFiles:
+    """Embed audio files, see `embedding_files`, for something that takes no time."""
+    with embedding_files(model, paths, registry, store, jobs, progress) as embedded:
+        return embedded
+
+
+@contextlib.contextmanager
+def embedding_files(
+    model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+) -> Iterator[EmbeddedFiles]:
     """Embed audio files, without decoding those that the store knows.
 
     Their embeddings are taken from the store where this model has made them, or are computed from stored frames. The
-    other files are decoded in worker processes; nothing is written to the store.
+    other files are decoded in worker processes. If this or the ``with`` block is interrupted, their embeddings are kept
+    for the next call; see `mirembed.models.kept`. Otherwise nothing is written to the store.
 
     Raises
     ------
     MismatchError
         If the model was trained on features that the installed plugins compute differently.
     """
+    with keeping_embeddings(store, model.provenance.get("digest")) as kept:
+        yield _embedded_files(model, paths, registry, store, jobs, progress, kept)
+
+
+def _embedded_files(
+    model: Model,
+    paths: Sequence[Path],
+    registry: Registry,
+    store: Store,
+    jobs: int,
+    progress: Progress,
+    kept: KeptEmbeddings,
+) -> EmbeddedFiles:
     known = KnownRecordings(store)
-    recordings = {index: name for index, path in enumerate(paths) if (name := known.of(path)) is not None}
+    recordings: dict[int, str] = {}
+    rows: dict[int, NDArray[np.float32]] = {}
+    audio_hashes: dict[str, str | None] = {}
+    for index, path in enumerate(paths):
+        raise_if_interrupted()
+        if (before := kept.of(path)) is not None:
+            recordings[index], rows[index] = before.recording, before.vector
+            audio_hashes[before.recording] = before.audio_hash
+        elif (name := known.of(path)) is not None:
+            recordings[index] = name
     progress.start("embedding", len(paths))
-    vectors = embed_recordings(model, store, set(recordings.values()), progress)
-    rows = {index: vectors[name] for index, name in recordings.items() if name in vectors}
+    progress.update(len(rows))
+    audio_hashes |= _audio_hashes(model, store, set(recordings.values()) - model.trained_on - audio_hashes.keys())
+    vectors = embed_recordings(
+        model, store, {name for index, name in recordings.items() if index not in rows}, progress, n_done=len(rows)
+    )
+    rows |= {index: vectors[name] for index, name in recordings.items() if index not in rows and name in vectors}
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
-    audio_hashes = _audio_hashes(model, store, {recordings[index] for index in rows} - model.trained_on)
+    notes: dict[str, str] = {}
     if missing:
         files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
         with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:
             for number, found in decoded:
+                index = missing[number]
                 if isinstance(found, str):
-                    failures[missing[number]] = found
+                    failures[index] = found
                 else:
-                    recordings[missing[number]], rows[missing[number]] = found.file.recording, found.vector
+                    recordings[index], rows[index] = found.file.recording, found.vector
                     audio_hashes[found.file.recording] = found.file.audio_hash
+                    kept.add(paths[index], found.file, found.vector)
+                    if found.file.notes:
+                        notes[printable(paths[index])] = "; ".join(found.file.notes)
+    for line in file_lines(notes, (), ()):
+        progress.note(line)
     raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
@@ -127,11 +171,11 @@ def _audio_hashes(model: Model, store: Store, recordings: Collection[str]) -> di
 
 
 def embed_recordings(
-    model: Model, store: Store, recordings: Collection[str], progress: Progress
+    model: Model, store: Store, recordings: Collection[str], progress: Progress, *, n_done: int = 0
 ) -> dict[str, NDArray[np.float32]]:
     """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read.
 
-    Recordings whose frames cannot be stacked are left out.
+    Recordings whose frames cannot be stacked are left out. ``n_done`` further files count as done in the progress.
     """
     found = {}
     if "digest" in model.provenance:  # it is saved
@@ -139,7 +183,7 @@ def embed_recordings(
         found = {name: stored[name] for name in recordings if name in stored}
     for batch in embed_frames(model, store, set(recordings) - found.keys(), progress):
         found |= batch
-        progress.update(len(found))
+        progress.update(n_done + len(found))
     return found
 
 

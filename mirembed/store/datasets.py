@@ -260,5 +260,6 @@ class DatasetStore:
 
         require_present(self._info)
         texts = [(name, pa.string()) for name in ("id", "path", "features", "reason", "retry")]
-        schema = pa.schema([*texts, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
+        numbers = [(name, pa.int64()) for name in ("file_size", "file_mtime_ns")]
+        schema = pa.schema([*texts, *numbers, ("reported", pa.bool_()), ("accepted", pa.bool_())])
         write_table(self._failures, pa.Table.from_pylist([asdict(failure) for failure in failures], schema=schema))

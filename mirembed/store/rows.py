@@ -101,6 +101,10 @@ class Failure:
     reason, retry : str
     file_size, file_mtime_ns : int
         Of the file that failed; a changed file is tried again.
+    reported : bool
+        Whether a run has ended since, which listed the failure.
+    accepted : bool
+        Whether the user has accepted that the file fails, so that it does not lead to exit code 2.
     """
 
     id: str
@@ -110,6 +114,16 @@ class Failure:
     retry: str
     file_size: int
     file_mtime_ns: int
+    reported: bool = False
+    accepted: bool = False
+
+    def repeats(self, before: Failure) -> bool:
+        """Whether an unchanged file failed for the same reason as ``before``."""
+        return (self.reason, self.file_size, self.file_mtime_ns) == (
+            before.reason,
+            before.file_size,
+            before.file_mtime_ns,
+        )
 
 
 @dataclass(frozen=True)
