@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, tone
+from conftest import RATE, tone, write_tones
 from small_store import (
     CLASSES,
     class_frames,
@@ -47,7 +47,7 @@ def target_tracks(tmp_path_factory) -> Tracks:
 def fit_fold(tracks: Tracks, test: int, *approaches: str, normalize: str = "training") -> Fitted:
     """Fit the models of a fold in whose test part the track ``test`` stands alone."""
     rows = np.delete(np.arange(len(tracks.ids)), test)
-    return fit_models(job(tracks, *approaches, rows=rows, normalize=normalize), Registry.discover())
+    return fit_models(job(tracks, *approaches, rows=rows, normalize=normalize, excerpt=20), Registry.discover())
 
 
 def numbers(model: Model) -> Numbers:
@@ -107,7 +107,8 @@ def test_dataset_normalization_lets_the_test_tracks_audio_in_and_is_not_the_defa
     assert ours.losses != papers.losses
 
 
-def test_the_command_keeps_a_replaced_test_track_out_of_its_folds_models(mirembed, tones):
+def test_the_command_keeps_a_replaced_test_track_out_of_its_folds_models(mirembed, tmp_path):
+    tones = write_tones(tmp_path / "tones", n_tracks=4, seconds=1.0)
     files = sorted(path.relative_to(tones).as_posix() for path in tones.rglob("*.wav"))
     labels = {file: file.split("/")[0] for file in files}
     track = "low/low-1.wav"
