@@ -241,21 +241,6 @@ def test_a_dataset_with_a_malformed_listing_is_blamed(error_of, tmp_path, name, 
     assert said(error, f"dataset {name} {BLAME} ", fact)
 
 
-def test_output_of_plugins_never_mixes_with_the_json(mirembed, store, tmp_path):
-    """At import, at registration, in a training worker and in the command itself, natively too."""
-    environment = install(tmp_path / "site", "mirembed-guilty", GUILTY)
-    done = mirembed(
-        *("evaluate", "--store", store, "--similarity", "talks", "--learner", "talks"),
-        *("--cv", 2, "--epochs", 1, "--jobs", 1, "--json"),
-        env=environment,
-        process=True,
-    )
-    assert json.loads(done.stdout)["approaches"]["talks-sl"]["accuracy"]["mean"] == pytest.approx(1 / 3, abs=0.2)
-    said = set(done.stderr.splitlines())
-    assert said >= {"imported", "registered", "similarity called", "similarity called natively"}
-    assert said >= {"fitted", "fitted natively"}
-
-
 def test_a_keyboard_interrupt_is_never_blamed_on_a_plugin(mirembed, tmp_path):
     environment = install(tmp_path / "site", "mirembed-interrupting", "raise KeyboardInterrupt")
     done = mirembed("plugins", env=environment, code=1)
