@@ -171,8 +171,13 @@ def write_targets(root: Path, n_tracks: int = 24) -> Store:
 
 
 def experiment(*approaches: str, **settings: Any) -> Settings:
-    """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``."""
+    """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``.
+
+    The network is ``mlp``, which is quick, unless it is given or ``numba`` has to compute it.
+    """
     short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu", "engine": "torch"}
+    if settings.get("engine") != "numba":
+        short["network"] = ("mlp",)
     if isinstance(settings.get("learner"), str):
         settings["learner"] = (settings["learner"],)
     return Settings(approach=approaches, **{**short, **settings})

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import typer
 from conftest import CLASSES, write_tones
 from pages import ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
 from small_store import workers_run
 from test_architecture import LAYER
+from test_docs_names import find
 from third_party import found_in
 
 import mirembed
@@ -44,7 +44,6 @@ from mirembed import (
     hookspecs,
 )
 from mirembed.audio.files import AUDIO_SUFFIXES
-from mirembed.cli.main import app
 from mirembed.datasets.catalog import describe
 from mirembed.errors import MirembedError
 from mirembed.registry import HOOKS, Registry
@@ -65,21 +64,10 @@ KINDS = {"--dataset": "dataset", "--similarity": "similarity", "--learner": "lea
 # Commands
 
 
-def named(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
-    """The command that words name, and the words after its name."""
-    found = typer.main.get_command(app)
-    while commands := getattr(found, "commands", None):
-        if not words or words[0].startswith("-"):
-            break
-        assert words[0] in commands, f"no command {words[0]}"
-        found, words = commands[words[0]], words[1:]
-    return found, words
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_in_a_transcript_is_one_that_the_program_takes(name):
     for words, printed in transcripts(read(name)):
-        command, rest = named(words)
+        command, rest = find(words)
         command.make_context("mirembed", rest.copy())
         for flag, value in itertools.pairwise(rest):
             if flag in KINDS and "error:" not in printed:
@@ -94,25 +82,6 @@ def check_spec(kind: str, spec: Spec) -> None:
         return
     examples = {"laplacian", "knn", "moods", "csvmood", "forest", "shape", "tcn"}
     assert spec.name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_command_and_flag_in_the_text_exists(name):
-    pages_of_pytest = {"CONTRIBUTING.md"}
-    prose = re.sub(r"^```.*?^```$", "", read(name), flags=re.MULTILINE | re.DOTALL)
-    for code in re.findall(r"`([^`\n]+)`", prose):
-        words = code.split()
-        if words[0] == "mirembed":
-            command, rest = named(words[1:])
-            assert {word for word in rest if word.startswith("--")} <= flags(command), code
-        elif words[0].startswith("--") and name not in pages_of_pytest:
-            assert words[0] in flags(typer.main.get_command(app)), code
-
-
-def flags(command: typer.core.TyperCommand) -> set[str]:
-    """The flags of a command and of those below it."""
-    own = {flag for parameter in command.params for flag in [*parameter.opts, *parameter.secondary_opts]}
-    return own.union({"--help"}, *(flags(below) for below in getattr(command, "commands", {}).values()))
 
 
 def test_the_three_commands_of_the_first_run_are_those_of_make_demo():
@@ -316,7 +285,7 @@ def test_the_examples_are_found(mirembed, examples):
 
 
 def test_the_examples_are_used_and_refused_as_the_page_says(examples, tmp_path, monkeypatch, capsys):
-    music = write_tones(tmp_path / "MOODS", n_tracks=2, seconds=1.0)
+    music = write_tones(tmp_path / "MOODS", n_tracks=2, seconds=0.5)
     with (music / "annotations.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "artist", "valence", "arousal"])
@@ -329,7 +298,8 @@ def test_the_examples_are_used_and_refused_as_the_page_says(examples, tmp_path, 
         invoke("extract", "--dataset", "moods", "--audio", "MOODS", "--json")
         summary = json.loads(capsys.readouterr().out)
         assert (summary["extracted"], summary["absent"]) == (6, 3)
-        options = ["--similarity", "laplacian:gamma=0.2", "--learner", "knn:k=3,weights=uniform", "--epochs", "1"]
+        options = ["--similarity", "laplacian:gamma=0.2", "--learner", "knn:k=3,weights=uniform"]
+        options += ["--epochs", "1", "--network", "mlp"]
         invoke("evaluate", "--folds", "grouped", "--cv", "3", *options)
         invoke("fit", *options, "--name", "example")
         capsys.readouterr()

@@ -44,7 +44,7 @@ def mirembed_register_features(register):
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    return write_tones(tmp_path / "tones", n_tracks=4, seconds=1.5)
+    return write_tones(tmp_path / "tones", n_tracks=4, seconds=0.5)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_all_built_in_features_are_compared_in_one_command(mirembed: Command, au
     ]
     flags = [flag for spec in features for flag in ("--features", spec)]
     mirembed("extract", "--dataset", "folder", "--audio", audio, *flags)
-    shape = ["--cv", "2", "--epochs", "1", "--approach", "stats", "--approach", "nn"]
+    shape = ["--cv", "2", "--epochs", "1", "--network", "mlp", "--approach", "stats", "--approach", "nn"]
     text = mirembed("evaluate", "--dataset", "folder", *flags, *shape, "--json").stdout
     assert all(f"{approach}@{spec}" in text for spec in features for approach in ("stats", "nn"))
 
@@ -200,7 +200,7 @@ def test_a_model_whose_features_are_missing_says_where_to_find_them(
     (plugins / "bad.py").write_text(PLUGIN.replace("np.nan", "0.5"))
     flags = ["--dataset", "folder", "--features", "bad:how=nan"]
     mirembed("--plugins-dir", plugins, "extract", *flags, "--audio", audio)
-    mirembed("--plugins-dir", plugins, "fit", *flags, "--epochs", "1")
+    mirembed("--plugins-dir", plugins, "fit", *flags, "--epochs", "1", "--network", "mlp")
     new = next(write_tones(audio.parent / "new", n_tracks=1, seconds=2).rglob("*.wav"))
     found = mirembed("predict", "folder-rbf-sl", new, code=1)
     assert "'bad' of bad.py" in found.stderr
