@@ -322,7 +322,20 @@ def test_two_datasets_of_the_same_music_may_be_extracted_at_once(music, uninterr
 
 
 EPOCHS = 15
-SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch", "--similarity", "held")
+SETTINGS = (
+    "--store",
+    "s",
+    "--epochs",
+    EPOCHS,
+    "--jobs",
+    1,
+    "--engine",
+    "torch",
+    "--network",
+    "mlp",
+    "--similarity",
+    "held",
+)
 
 HELD = """
 import time

@@ -197,7 +197,7 @@ def error_of(site, monkeypatch, capsys):
     ],
 )
 def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, facts):
-    error = error_of("fit", "--store", store, "--similarity", name, "--epochs", 1)
+    error = error_of("fit", "--store", store, "--similarity", name, "--network", "mlp", "--epochs", 1)
     assert said(error, f"similarity {name} {BLAME} ", *facts)
 
 
@@ -213,12 +213,12 @@ def test_a_similarity_that_breaks_a_training_is_blamed(error_of, store, name, fa
     ],
 )
 def test_a_learner_that_breaks_an_evaluation_is_blamed(error_of, store, name, facts):
-    options = ["--store", store, "--approach", "fl", "--cv", 3, "--epochs", 1, "--jobs", 1]
+    options = ["--store", store, "--approach", "fl", "--cv", 3, "--network", "mlp", "--epochs", 1, "--jobs", 1]
     assert said(error_of("evaluate", *options, "--learner", name), f"learner {name} {BLAME} ", *facts)
 
 
 def test_predictions_of_targets_that_are_not_finite_are_blamed(error_of, target_store):
-    options = ["--store", target_store, "--approach", "fl", "--cv", 3, "--epochs", 1, "--jobs", 1]
+    options = ["--store", target_store, "--approach", "fl", "--cv", 3, "--network", "mlp", "--epochs", 1, "--jobs", 1]
     assert said(error_of("evaluate", *options, "--learner", "nan"), "Constant", f"learner nan {BLAME} ", "nan")
 
 

@@ -57,7 +57,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(path, tone(frequency, 3, 100 * position + number), RATE, subtype="PCM_16")
             if number:
                 tag(path, f"{name.title()} {number}", f"Band {number % 2}", name, 1990 + number)
-    for words in ("extract --dataset folder --audio music", "fit --similarity rbf --epochs 2 --engine torch --name m"):
+    for words in ("extract --dataset folder --audio music", "fit --similarity rbf --epochs 2 --network mlp --name m"):
         completed = run_here(folder, words.split())
         assert completed.returncode == 0, completed.stderr
     return folder

@@ -179,7 +179,7 @@ def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirem
     """
     (folder / "my-plugin.py").write_text(WITH_LEARNER)
     give_files(write_classes(tmp_path / "store", 9), tmp_path / "audio")
-    options = ["--store", tmp_path / "store", "--epochs", 1, "--jobs", 1]
+    options = ["--store", tmp_path / "store", "--network", "mlp", "--epochs", 1, "--jobs", 1]
     chosen = ["--approach", "my-plugin.py/plain-sl", "--learner", "means"]
     fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json", process=True)
     models = {model["approach"]: Path(model["model"]) for model in json.loads(fitted.stdout)["models"]}

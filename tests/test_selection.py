@@ -183,7 +183,7 @@ def test_settings_that_leave_nothing_to_choose_are_refused(settings, facts):
         (["nn", "fl"], "similarity.gamma=1|2", SpecError, ["similarity.gamma", "nn, fl"]),
         (["stats", "untrained"], "epoch", SpecError, ["epoch", "stats, untrained"]),
         (["stats"], "network.hidden=1|2", SpecError, ["network.hidden", "stats"]),
-        (["fl"], "network.width=1|2", SpecError, ["network.width", "gru", "hidden"]),
+        (["fl"], "network.width=1|2", SpecError, ["network.width", "mlp", "hidden"]),
         (["fl"], "optimizer.speed=1|2", SpecError, ["speed", "adadelta"]),
         (["fl"], "learner.kernel=rbf|match", SpecError, ["match", "fl"]),
         (["chance"], "learner.C=1|2", SpecError, ["learner.C", "chance"]),
@@ -272,7 +272,7 @@ def test_a_parameter_that_was_given_a_value_is_not_chosen(tracks):
     """The method would be named after a value that it does not use."""
     for part, settings in {
         "learner.C": {"learner": ("svm:C=3",)},
-        "network.hidden": {"network": ("gru:hidden=8",)},
+        "network.hidden": {"network": ("mlp:hidden=8",)},
         "optimizer.lr": {"optimizer": "adam:lr=0.1"},
         "label-similarity.gamma": {"label_similarity": "rbf:gamma=2"},
     }.items():
@@ -759,13 +759,14 @@ def test_the_estimate_counts_the_inner_trainings(tracks):
     networks = cost(select=("network.hidden=8|16|32", "learner.C=1|10"), inner_cv=2)
     assert networks.trainings == 3 + 3 * 3 * 2
     inner = {part.network: part.trainings for part in networks.parts if part.inner}
-    assert inner == {"gru:hidden=8": 6, "gru:hidden=16": 6, "gru:hidden=32": 6}
+    assert inner == {"mlp:hidden=8": 6, "mlp:hidden=16": 6, "mlp:hidden=32": 6}
     assert networks.scorings > learners.scorings
 
 
 def test_the_commands_show_what_was_chosen(mirembed):
     write_noisy(mirembed.folder / "mirembed-store")
-    flags = ["--approach", "stats", "--approach", "rbf-sl", "--cv", 2, "--epochs", 2, "--inner-cv", 2]
+    network = ("--network", "mlp")
+    flags = ["--approach", "stats", "--approach", "rbf-sl", *network, "--cv", 2, "--epochs", 2, "--inner-cv", 2]
     flags += ["--select", "learner.C=0.1|10"]
     content = json.loads(mirembed("evaluate", *flags, "--json").stdout)
     assert {(one["method"], one["fold"]) for one in content["selection"]} == {
@@ -776,7 +777,7 @@ def test_the_commands_show_what_was_chosen(mirembed):
     assert "learner.C=" in text
     assert "of 2 folds" in text
     fitted = json.loads(
-        mirembed("fit", "--epochs", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2, "--json").stdout
+        mirembed("fit", *network, "--epochs", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2, "--json").stdout
     )
     assert fitted["models"][0]["chosen"].keys() == {"learner.C"}
     flags = ["--from", fitted["models"][0]["model"], "--cv", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2]

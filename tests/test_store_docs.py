@@ -48,7 +48,7 @@ def write_every_file(folder: Path) -> None:
             soundfile.write(clip, tone(frequency, 1.0, seed=number), RATE)
     (folder / "audio" / "jig" / "jig-05.wav").write_bytes(b"no audio")
     approaches = [word for name in ("nn", "fl", "rbf-sl") for word in ("--approach", name)]
-    short = ("--engine", "torch", "--excerpt", "10", "--epochs")
+    short = ("--excerpt", "10", "--engine", "torch", "--epochs")
     with workers_run():
         for task in TASKS:
             (folder / task).mkdir()

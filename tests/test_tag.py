@@ -292,9 +292,7 @@ def test_targets_get_fields_of_their_names(mirembed, tmp_path):
     (audio / "labels.csv").write_text("\n".join(["path,valence,my arousal", *rows]))
     dataset = ("--dataset", "folder:labels=labels.csv,target=valence+my arousal")
     mirembed("extract", *dataset, "--audio", audio, "--store", "s")
-    mirembed(
-        "fit", *dataset, "--similarity", "rbf", "--epochs", "1", "--name", "m", "--store", "s", "--engine", "torch"
-    )
+    mirembed("fit", *dataset, "--similarity", "rbf", "--epochs", "1", "--name", "m", "--store", "s", "--network", "mlp")
     (audio / "labels.csv").rename(tmp_path / "labels.csv")
     found = json.loads(mirembed("tag", "m", "--write", "--store", "s", "--json").stdout)
     assert found["fields"] == ["VALENCE", "MY_AROUSAL"]

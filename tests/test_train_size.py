@@ -27,7 +27,7 @@ from mirembed.errors import EvaluationError, SpecError
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence"),))
 SIZES = (0.1, 0.25, 0.5, 0.9, 1.0)
-SHORT = ("--cv", 3, "--epochs", 1, "--excerpt", 20, "--engine", "torch", "--approach", "rbf-sl", "--approach", "chance")
+SHORT = ("--cv", 3, "--epochs", 1, "--network", "mlp", "--approach", "rbf-sl", "--approach", "chance")
 
 
 def shrunk(labels: np.ndarray, size: float, seed: int = 0, groups: Sequence[str | None] | None = None) -> list[Fold]:

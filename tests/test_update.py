@@ -44,7 +44,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tones(folder / "music", 2, 1.0)
     for command in (
         "extract --dataset folder --audio music --store s --jobs 1",
-        "fit --store s --similarity rbf --epochs 2 --engine torch --name m --jobs 1",
+        "fit --store s --similarity rbf --epochs 2 --network mlp --name m --jobs 1",
     ):
         assert run_here(folder, command.split()).returncode == 0
     return folder
@@ -425,7 +425,7 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
         replace(tracks[0], id="not extracted", label=None, recording=None, file_size=-1, file_mtime_ns=-1),
     ]
     dataset.write_tracks([*tracks, *more], info)
-    done = mirembed("fit", "--store", store.root, "--epochs", 1, "--engine", "torch", "--jobs", 1, "--json")
+    done = mirembed("fit", "--store", store.root, "--epochs", 1, "--network", "mlp", "--jobs", 1, "--json")
     (model,) = json.loads(done.stdout)["models"]
     assert model["without_embeddings"] == 1
     found = Collection.open(store, REGISTRY, Path(model["model"]).name)
