@@ -34,11 +34,6 @@ GUILTY = """
     def leaves(x):
         sys.exit(0)
 
-    def talks(x):
-        print("similarity called")
-        os.write(1, b"similarity called natively\\n")
-        return squared(x)
-
     def backwards(x):
         import torch
 
@@ -102,7 +97,6 @@ GUILTY = """
         print("registered")
         register("fails", similarity(fails))
         register("leaves", similarity(leaves))
-        register("talks", similarity(talks))
         register("backwards", similarity(backwards))
         register("misshapen", similarity(lambda x: x))
         register("nan", similarity(lambda x: squared(x) / 0))
@@ -118,7 +112,6 @@ GUILTY = """
         register("misshapen", learner([0, 1]))
         register("nan", learner(float("nan")))
         register("stranger", learner(7))
-        register("talks", learner(1))
         register("nothing", lambda: None)
 
     @hookimpl
