@@ -24,7 +24,7 @@ from hypothesis import settings
 # The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
-settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("mirembed")
 
 RATE = 22050

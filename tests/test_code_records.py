@@ -182,8 +182,8 @@ def test_an_interrupted_experiment_is_not_resumed_with_other_code(work, monkeypa
     """Its runs are in one folder, so that the whole experiment starts anew."""
     monkeypatch.chdir(work)
     (work / "e.toml").write_text(
-        'epochs = 1\ncv = 2\nnetwork = ["mlp"]\n[[evaluation]]\nname = "a"\napproach = ["chance"]\n'
-        '[[evaluation]]\nname = "b"\nsimilarity = ["own"]\n'
+        'epochs = 1\ncv = 2\n[[evaluation]]\nname = "a"\napproach = ["chance"]\n'
+        '[[evaluation]]\nname = "b"\nsimilarity = ["own"]\nnetwork = ["mlp"]\n'
     )
     (work / "mine").mkdir()
     (work / "mine" / "own.py").write_text(PLUGIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
@@ -50,6 +51,7 @@ from mirembed.registry import HOOKS, Registry
 from mirembed.registry.plugins import COMMANDS_HOOK
 from mirembed.specs import Spec, parameters_of
 
+REGISTRY = Registry.discover()
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 TABLE = re.compile(r"^\| (\w+) \|.*\|\n\|[-|]+\|\n((?:\|.*\|\n?)+)", re.MULTILINE)
@@ -71,17 +73,17 @@ def test_every_command_in_a_transcript_is_one_that_the_program_takes(name):
         command.make_context("mirembed", rest.copy())
         for flag, value in itertools.pairwise(rest):
             if flag in KINDS and "error:" not in printed:
-                check_spec(KINDS[flag], Spec.parse(value))
+                check_spec(KINDS[flag], value)
 
 
-def check_spec(kind: str, spec: Spec) -> None:
-    registry = Registry.discover()
+@functools.cache
+def check_spec(kind: str, spec: str, registry: Registry = REGISTRY) -> None:
     with contextlib.suppress(MirembedError):
-        registry.find(kind, spec.name)  # of an example's plugin, which is not installed here
-        registry.create(kind, spec)
+        registry.find(kind, Spec.parse(spec).name)  # of an example's plugin, which is not installed here
+        registry.create(kind, Spec.parse(spec))
         return
     examples = {"laplacian", "knn", "moods", "csvmood", "forest", "shape", "tcn"}
-    assert spec.name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
+    assert Spec.parse(spec).name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
 
 
 def test_the_three_commands_of_the_first_run_are_those_of_make_demo():
@@ -147,7 +149,7 @@ def test_the_architecture_names_every_built_in_plugin():
         for package, *names in (re.findall(r"`(\w+)`", row) for row in rows.splitlines())
         for name in names
     }
-    own = [plugin for plugin in Registry.discover().plugins if plugin.distribution == "mirembed"]
+    own = [plugin for plugin in REGISTRY.plugins if plugin.distribution == "mirembed"]
     assert told == {(plugin.factory.__module__.partition(".")[0], plugin.name) for plugin in own}
 
 
@@ -155,12 +157,12 @@ def test_the_similarities_are_described_with_their_parameters():
     [rows] = [rows for first, rows in TABLE.findall(read("docs/researchers.md")) if first == "Similarity"]
     cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
     told = {name: dict(re.findall(r"`?(\w+)`? = (\d+)", parameters)) for name, _, parameters in cells}
-    plugins = [p for p in Registry.discover().plugins if p.kind == "similarity" and p.distribution == "mirembed"]
+    plugins = [p for p in REGISTRY.plugins if p.kind == "similarity" and p.distribution == "mirembed"]
     assert told == {p.name: {q.name: f"{q.default:g}" for q in parameters_of(p.factory)} for p in plugins}
 
 
 def test_the_features_are_described_with_their_parameters():
-    features = {p.name: p for p in Registry.discover().plugins if p.kind == "features" and p.distribution == "mirembed"}
+    features = {p.name: p for p in REGISTRY.plugins if p.kind == "features" and p.distribution == "mirembed"}
     page = sections(read("docs/features.md"), 2)
     for name, plugin in features.items():
         described = re.findall(r"`(\w+)`", " ".join(re.findall(r"(?m)^\| ((?:`\w+`(?:, )?)+) \|", page[name])))
@@ -169,7 +171,7 @@ def test_the_features_are_described_with_their_parameters():
 
 
 def test_the_datasets_are_described_with_their_official_folds_and_faults():
-    registry = Registry.discover()
+    registry = REGISTRY
     for name, tracks, labels, folds, faults in table(sections(read("docs/researchers.md"), 2)["Datasets"]):
         known = describe(registry, Spec(name))
         assert (tracks, labels) == (str(known.card.n_tracks), known.card.labels)
@@ -180,16 +182,14 @@ def test_the_datasets_are_described_with_their_official_folds_and_faults():
 
 def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     told = set(re.findall(r"(\w+)=(?:FILE|COLUMN|WORD)", read("docs/labels.md")))
-    assert told == {
-        parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
-    }
+    assert told == {parameter.name for parameter in parameters_of(REGISTRY.find("dataset", "folder").factory)}
     paragraph = read("docs/audio-files.md").split("recognized by their extension:")[1].split("\n\n")[0]
     assert set(re.findall(r"`(\.\w+)`", paragraph)) == AUDIO_SUFFIXES
 
 
 def test_the_library_dataset_is_described_with_its_parameters_and_labels():
     page = read("docs/music-folder.md")
-    parameters = {p.name: p for p in parameters_of(Registry.discover().find("dataset", "library").factory)}
+    parameters = {p.name: p for p in parameters_of(REGISTRY.find("dataset", "library").factory)}
     assert {name for name in parameters if re.search(rf"`{name}=", page)} == parameters.keys()
     rows = table(sections(page, 2)["Which label to choose"])
     assert {re.search(r"\w+", first)[0] for first, *_ in rows} == set(get_args(parameters["label"].annotation))

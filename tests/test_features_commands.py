@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -116,6 +117,7 @@ def test_a_plugin_that_breaks_its_word_is_named(
 
 
 def test_a_plugin_that_ends_its_worker_is_named(mirembed: Command, audio: Path, plugins: Path) -> None:
+    shutil.rmtree(audio / "high")  # each file ends a worker
     flags = ["--dataset", "folder", "--audio", audio, "--features", "bad:how=exit"]
     found = mirembed("--plugins-dir", plugins, "extract", *flags, code=2, process=True)
     assert "code 3" in found.stdout

@@ -148,10 +148,10 @@ def test_a_run_is_repeated_by_its_name_and_flags_override_its_settings(work, gri
     evaluate(work, "--config", grid / "splits")
     run = newest(work, "folder")
     assert (run / "predictions.parquet").read_bytes() == (grid / "splits" / "predictions.parquet").read_bytes()
-    evaluate(work, "--config", run.name, "--approach", "stats", "--cv", 2)
+    evaluate(work, "--config", run.name, "--approach", "untrained", "--cv", 2)
     other = newest(work, "folder")
     settings = tomllib.loads((other / "experiment.toml").read_text())
-    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["stats"], 2, None)
+    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["untrained"], 2, None)
 
 
 def test_an_experiment_cannot_be_compared_but_its_runs_can(work, grid, capsys):
@@ -241,7 +241,7 @@ def test_repeating_a_run_with_other_data_causes_a_warning(work, grid, capsys):
     content["configuration"]["dataset"]["digest"] = "0123"
     manifest.write_text(json.dumps(content))
     capsys.readouterr()
-    evaluate(work, "--config", grid / "splits", "--approach", "stats")
+    evaluate(work, "--config", grid / "splits", "--approach", "untrained")
     [warning] = [line for line in capsys.readouterr().err.splitlines() if "dataset.digest was 0123" in line]
     assert warning.startswith("warning: splits ")
 
