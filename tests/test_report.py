@@ -27,6 +27,8 @@ from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.runs.scores import score
 
+pytestmark = pytest.mark.slow
+
 METRICS = {
     "accuracy": sklearn.metrics.accuracy_score,
     "macro_f1": lambda truth, predicted: sklearn.metrics.f1_score(truth, predicted, average="macro"),

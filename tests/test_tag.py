@@ -36,6 +36,8 @@ from mirembed.errors import StoreWriteError
 from mirembed.library.undo import Undo, difference, read_undo, restore, undo_log
 from mirembed.store import Store
 
+pytestmark = pytest.mark.slow
+
 FORMATS = ("wav", "flac", "mp3", "ogg", "opus", "aiff")
 LOWEST = ("--min-score", "0")
 
@@ -436,7 +438,6 @@ def kill_soon(words: list[str], folder: Path, begun: Path, seconds: float) -> No
     process.wait()
 
 
-@pytest.mark.slow
 def test_a_killed_tagging_leaves_every_file_old_or_new_and_can_be_undone(mirembed, tmp_path, audio):
     n_kills = int(os.environ.get("MIREMBED_KILLS", "2"))
     before = content(audio)

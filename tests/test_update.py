@@ -34,6 +34,8 @@ from mirembed.specs import Spec
 from mirembed.store import EmbeddingRows, Store
 from mirembed.store.embeddings import StoredEmbeddings
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry.discover()
 
 
@@ -498,7 +500,6 @@ def interrupt_after_the_third(library: Library, monkeypatch: pytest.MonkeyPatch)
     assert "the same command resumes from there" in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stop", [kill_after_the_third, interrupt_after_the_third])
 def test_a_stopped_update_resumes_where_it_was(library, monkeypatch, stop: Callable[..., None]):
     for number in range(12):

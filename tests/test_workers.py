@@ -22,6 +22,8 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.workers.processes import forkserver
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 
