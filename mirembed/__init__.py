@@ -1,11 +1,14 @@
 """mirembed: music embeddings that copy the similarity between labels.
 
-Plugins are written against the names below. The command line is ``mirembed --help``.
+`extract`, `fit`, `evaluate`, `load`, `open_run` and `Store` are for notebooks and programs; see `mirembed.api`. Plugins
+are written against the other names below. The command line is ``mirembed --help``.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mirembed.audio.file_tags import FileTags, read_file_tags
@@ -38,6 +41,7 @@ from mirembed.interruption import uninterruptible
 from mirembed.progress import counted
 
 if TYPE_CHECKING:
+    from mirembed.api import Store, evaluate, extract, fit, load, open_run
     from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
     from mirembed.audio.samples import SamplesAudio
 
@@ -65,6 +69,7 @@ __all__ = [
     "SamplesAudio",
     "Similarity",
     "Split",
+    "Store",
     "Tags",
     "Target",
     "Task",
@@ -72,11 +77,16 @@ __all__ = [
     "counted",
     "essentia_algorithm",
     "essentia_error",
+    "evaluate",
+    "extract",
     "find_audio",
     "find_playlists",
+    "fit",
     "hookimpl",
     "is_audio",
     "is_hidden",
+    "load",
+    "open_run",
     "playlist_matcher",
     "read_file_tags",
     "read_playlist",
@@ -89,6 +99,7 @@ _MODULES = {
     "SamplesAudio": "mirembed.audio.samples",
     "essentia_algorithm": "mirembed.audio.by_essentia",
     "essentia_error": "mirembed.audio.by_essentia",
+    **dict.fromkeys(("Store", "evaluate", "extract", "fit", "load", "open_run"), "mirembed.api"),
 }
 """Where the public names are that are imported only when they are used."""
 
@@ -103,3 +114,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULES})
+
+
+class _Package(ModuleType):
+    """Keeps the functions `evaluate`, `extract` and `fit`, although there are packages of the same names.
+
+    Python sets a package as an attribute of this one when it is first imported. It stays importable without that.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in _MODULES):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
