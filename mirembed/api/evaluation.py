@@ -262,6 +262,6 @@ def evaluate(
     with prepare_trainings(), reporting(progress, RESUMES) as reported, on_executor(executor, scheduler, workers):
         registry, place = discover(reported.note), store_of(store)
         planned = plan(given, "evaluate()", place, registry, config=file, preset=preset, progress=reported)
-        call = command or as_call("evaluate", words)
+        call = command or as_call(evaluate, words)
         folder, _ = planned.run(jobs=workers or available_jobs(), command=call, progress=reported)
     return Run(folder)

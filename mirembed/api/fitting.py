@@ -274,7 +274,7 @@ def fit(
             name=name,
             exclude=exclude,
             jobs=workers,
-            command=command or as_call("fit", words),
+            command=command or as_call(fit, words),
             progress=reported,
         )
         [made] = fits.models

@@ -54,7 +54,7 @@ def path_of(name: str, value: Any) -> Path:
         If it is neither.
     """
     if not isinstance(value, str | os.PathLike):
-        raise SpecError(f"{flag(name)} is {value!r}: expected a path")
+        raise SpecError(f"{_shown(name)} is {value!r}: expected a path")
     return Path(value)
 
 
@@ -95,8 +95,13 @@ def text_of(name: str, value: Any) -> str:
         If it is something else.
     """
     if not isinstance(value, str):
-        raise SpecError(f"{flag(name)} is {value!r}: expected text")
+        raise SpecError(f"{_shown(name)} is {value!r}: expected text")
     return value
+
+
+def _shown(name: str) -> str:
+    """Return the name of a word for errors: a flag, or an argument of a command."""
+    return name if name in ("model", "paths", "run", "seeds") else flag(name)
 
 
 def number_of(name: str, value: Any, *, least: int = 1, whole: bool = True) -> Any:
@@ -152,16 +157,17 @@ def given_words(words: Mapping[str, Any], leave_out: Collection[str] = ()) -> di
     return {key(name): value for name, value in given.items() if value is not None and value != []}
 
 
-def as_call(function: str, words: Mapping[str, Any], leave_out: Collection[str] = ("progress", "command")) -> str:
-    """Return a call as text, for provenance.
+def as_call(function: Callable[..., Any], words: Mapping[str, Any]) -> str:
+    """Return a call as text, for provenance: the arguments that are not the defaults, without those about progress.
 
-    >>> as_call("fit", {"dataset": "demo", "store": None, "similarity": "rbf", "progress": True})
+    >>> def fit(dataset=None, *, similarity=None, jobs=None, progress=True): ...
+    >>> as_call(fit, {"dataset": "demo", "similarity": "rbf", "jobs": None, "progress": False})
     "mirembed.fit('demo', similarity='rbf')"
     """
-    given = {name: plain(value) for name, value in words.items() if name not in leave_out}
-    shown = [
-        printable(repr(value)) if name == "dataset" else f"{name}={printable(repr(value))}"
-        for name, value in given.items()
-        if value is not None and value is not False
-    ]
-    return f"mirembed.{function}({', '.join(shown)})"
+    shown = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        value = plain(words[name])
+        if name not in ("progress", "command") and value != parameter.default:
+            text = printable(repr(value))
+            shown.append(f"{name}={text}" if parameter.kind is parameter.KEYWORD_ONLY else text)
+    return f"mirembed.{function.__name__}({', '.join(shown)})"
