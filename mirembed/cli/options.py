@@ -211,7 +211,7 @@ DatasetName: TypeAlias = Annotated[
 ModelName: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help="Model: a folder, or a name in the store.")]
 AudioPaths: TypeAlias = Annotated[list[Path], typer.Argument(metavar="PATH", help="Audio files, or folders of them.")]
 
-DEFAULT_STORE = Path("mirembed-store")
+DEFAULT_STORE = Path(defaults.STORE)
 
 
 def command_line() -> str:
