@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 
-@app.command("info")
+@app.command("info", epilog="Example: mirembed store info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List what is in a store, with the disk space that it takes."""
     from mirembed.inventory import contents
@@ -36,7 +36,7 @@ def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json 
     print_result(json, lambda: asdict(found), _tables(found))
 
 
-@app.command("verify")
+@app.command("verify", epilog="Example: mirembed store verify")
 def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Read everything in a store, and report what is damaged and what to do. Nothing is changed.
 
@@ -53,7 +53,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     raise typer.Exit(1 if faults else 0)
 
 
-@app.command("compact")
+@app.command("compact", epilog="Example: mirembed store compact")
 def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Merge the small files of a store's features."""
     from mirembed.store.compact import compact as run
@@ -69,7 +69,7 @@ def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Js
     print_result(json, lambda: done, lines)
 
 
-@app.command("rm")
+@app.command("rm", epilog="Example: mirembed store rm models/demo-rbf-sl")
 def rm(
     names: Annotated[
         list[str],
