@@ -28,7 +28,7 @@ _LONG = 12
 _NAMES = 20
 """Columns for the names of options and commands, at most."""
 
-_MEANT = {
+MEANT = {
     "--optimizer adam:lr=0.001": ("lr", "learning-rate", "adam", "sgd", "weight-decay"),
     "--network gru:hidden=200": ("hidden", "units", "layers", "model", "dropout", "architecture"),
     "--features logmel:bands=80": (
@@ -161,6 +161,6 @@ def _with_hint(command: Any, parse: Callable[[], list[str]]) -> list[str]:
         if isinstance(wrong, str) and hasattr(error, "possibilities"):
             own = {name for parameter in command.params for name in parameter.opts}
             word = wrong.lstrip("-").lower().replace("_", "-")
-            meant = [flag for flag, words in _MEANT.items() if word in words and flag.partition(" ")[0] in own]
+            meant = [flag for flag, words in MEANT.items() if word in words and flag.partition(" ")[0] in own]
             error.possibilities = meant or error.possibilities
         raise

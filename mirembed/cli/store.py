@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
 from mirembed.interruption import RESUMES, raise_if_interrupted, say_when_interrupted
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
 
-app = typer.Typer(
-    name="store",
+app = App(
     help="Show what is in a store, verify it, merge its small files, or remove something.",
     no_args_is_help=True,
 )
@@ -69,12 +69,12 @@ def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Js
     print_result(json, lambda: done, lines)
 
 
-@app.command("rm", epilog="Example: mirembed store rm models/demo-rbf-sl")
+@app.command("rm", epilog="Example: mirembed store rm model:demo-rbf-sl")
 def rm(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME...",
+            metavar="NAME",
             help="model:NAME (with its embeddings), embeddings:NAME, run:NAME, dataset:SPEC, features:NAME, cache "
             "(what is rebuilt if missing), or unused (what no dataset or model refers to).",
         ),
