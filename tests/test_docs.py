@@ -183,7 +183,7 @@ def test_the_architecture_names_every_built_in_plugin():
 
 
 def test_the_similarities_are_described_with_their_parameters():
-    [rows] = [rows for first, rows in TABLE.findall(read("docs/researchers.md")) if first == "Similarity"]
+    [rows] = [rows for first, rows in TABLE.findall(read("docs/method.md")) if first == "Similarity"]
     cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
     told = {name: dict(re.findall(r"`?(\w+)`? = (\d+)", parameters)) for name, _, parameters in cells}
     plugins = [p for p in Registry.discover().plugins if p.kind == "similarity" and p.distribution == "mirembed"]
@@ -201,7 +201,7 @@ def test_the_features_are_described_with_their_parameters():
 
 def test_the_datasets_are_described_with_their_official_folds_and_faults():
     registry = Registry.discover()
-    for name, tracks, labels, folds, faults in table(sections(read("docs/researchers.md"), 2)["Datasets"]):
+    for name, tracks, labels, folds, faults in table(sections(read("docs/datasets.md"), 2)["Datasets"]):
         known = describe(registry, Spec(name))
         assert (tracks, labels) == (str(known.card.n_tracks), known.card.labels)
         assert dict(re.findall(r"`(\w+)` \((\d+)\)", folds)) == {key: str(n) for key, n in known.schemes.items()}

@@ -104,8 +104,10 @@ def _write_help(command: TyperCommand | TyperGroup, context: Any, formatter: Any
     command.format_usage(context, formatter)
     command.format_help_text(context, formatter)
     sections = list(_sections(command, context))
-    indent = " " * (4 + max(len(name) for _, rows in sections for name, _ in rows if len(name) <= _NAMES))
+    options = [name for _, rows in sections for name, _ in rows if name.startswith("-")]
     for title, rows in sections:
+        aligned = options if rows[0][0].startswith("-") else [name for name, _ in rows]
+        indent = " " * (4 + max(len(name) for name in aligned if len(name) <= _NAMES))
         formatter.write(f"\n{title}:\n")
         for name, text in rows:
             lead = f"  {name}".ljust(len(indent))
