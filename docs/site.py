@@ -52,9 +52,7 @@ def shown(output: dict[str, Any], name: str, files: Files, config: MkDocsConfig)
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Name the files of the repository that are not part of the site, instead of linking to them."""
-    return OUTSIDE.sub(
-        lambda link: link[1] if f"`{link[2]}`" in link[1] else f"{link[1]} (`{repository(link[2])}`)", markdown
-    )
+    return OUTSIDE.sub(lambda link: f"{link[1]} (`{repository(link[2])}`)", markdown)
 
 
 def repository(target: str) -> str:
