@@ -210,14 +210,7 @@ class LogMel:
     @functools.cached_property
     def backend(self) -> Backend:
         """The library that computes the spectra."""
-        if self._backend == "scipy":
-            return "scipy"
-        from mirembed import essentia_error
-
-        error = essentia_error()
-        if error and self._backend == "essentia":
-            raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
-        return "scipy" if error else "essentia"
+        return chosen(self._backend)
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:
         """Return the spectrogram of a recording.
@@ -233,13 +226,25 @@ class LogMel:
             The sampling rate is too low for the bands; there is no full frame; a power is not finite.
         """
         self.definition.require_rate(audio.rate)
-        stream = _Stream(audio.rate, self.definition, self.backend)
+        stream = Stream(audio.rate, self.definition, self.backend)
         for samples in audio.blocks():
             stream.add(samples)
         return stream.frames()
 
 
-class _Stream:
+def chosen(backend: Literal["auto", "essentia", "scipy"]) -> Backend:
+    """Return the library that computes the spectra; raise ValueError if Essentia is wanted and cannot be imported."""
+    if backend == "scipy":
+        return "scipy"
+    from mirembed import essentia_error
+
+    error = essentia_error()
+    if error and backend == "essentia":
+        raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
+    return "scipy" if error else "essentia"
+
+
+class Stream:
     """The spectrogram of samples that arrive in pieces of any length."""
 
     def __init__(self, rate: int, definition: Definition, backend: Backend) -> None:
