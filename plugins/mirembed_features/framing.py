@@ -23,7 +23,7 @@ def exact(seconds: float) -> Fraction:
 
 
 ALIGNED = 0.05
-"""Seconds in a frame of `logmel`. Features with longer frames give frame ``i`` the center of frame ``i`` of `logmel`."""
+"""Seconds in a frame of `logmel`. Frame ``i`` of features with longer frames has the center of its frame ``i``."""
 
 
 def aligned_blocks(audio: Audio, length: int) -> Iterator[NDArray[np.float32]]:

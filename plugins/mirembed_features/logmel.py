@@ -251,7 +251,7 @@ class Stream:
         self._rate, self.definition = rate, definition
         self._length, self._hop = definition.frame_length(rate), definition.hop_length(rate)
         self._filters, self._power_spectra = _prepare(rate, definition, backend)
-        self._n_samples = self._n_frames = 0
+        self._n_samples = self.n_frames = 0
         self._rest = np.empty(0, np.float32)
         self._decibels: list[NDArray[np.float32]] = []
 
@@ -262,11 +262,11 @@ class Stream:
         self._n_samples += len(samples)
         offset = self._n_samples - len(known)
         n_frames = self.definition.count_frames(self._n_samples, self._rate)
-        numbers = np.arange(self._n_frames, n_frames + 1)
+        numbers = np.arange(self.n_frames, n_frames + 1)
         starts = numbers * self._hop.numerator // self._hop.denominator - offset
         if len(starts) > 1:
             self._decibels.append(self._in_decibels(known, starts[:-1]))
-            self._n_frames = n_frames
+            self.n_frames = n_frames
         self._rest = known[max(0, int(starts[-1])) :].copy()
 
     def frames(self) -> NDArray[np.float32]:

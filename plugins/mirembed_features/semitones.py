@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed import Audio
-from mirembed_features.framing import aligned_blocks
+from mirembed import Audio, AudioError
+from mirembed_features.framing import ALIGNED, aligned_blocks
 from mirembed_features.logmel import Backend, Definition, Stream, chosen
 
 LOWEST_NOTE = 24
@@ -137,4 +137,6 @@ class Semitones:
         stream = Stream(audio.rate, self.definition, self.backend)
         for samples in aligned_blocks(audio, self.definition.frame_length(audio.rate)):
             stream.add(samples)
+        if not stream.n_frames:
+            raise AudioError(f"shorter than one frame of {ALIGNED} s; use a longer clip")
         return stream.frames()
