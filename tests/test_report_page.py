@@ -17,8 +17,12 @@ import pytest
 from pages import invoke
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
+from small_store import give_files, write_classes
 
 from mirembed import Classification, Regression, Target
+from mirembed.compare.answer import answer
+from mirembed.compare.families import run_families
+from mirembed.compare.misses import missed_by_all
 from mirembed.errors import StoreError, StoreWriteError
 from mirembed.reports import style
 from mirembed.reports.page import Cell, Table
@@ -56,17 +60,51 @@ def grid(tmp_path_factory) -> WrittenReport:
 # The page
 
 
-def test_chance_and_warnings_stand_above_the_table_of_scores(tmp_path):
-    notes = ["warning: 7 test tracks have duplicates", "a class is rare"]
-    write_report_run(tmp_path / "folder-1", CLASSES, skill=SMALL, n_tracks=30, notes=notes)
-    page = Page.of(report(tmp_path / "folder-1"))
-    texts = page.texts("h2", "h3", "p", "table")
-    begin = texts.index("Scores")
-    assert "0.250" in texts[begin + 1]
-    assert texts[begin + 2] == notes[0]
-    assert page.name(texts[begin + 3]) == "scores"
-    assert texts[texts.index("Notes") + 1] == notes[1]
-    assert page.texts("p").count(notes[0]) == 1
+def test_the_top_has_the_answer_the_warnings_and_every_method(tmp_path):
+    notes = ["warning: 7 test tracks have duplicates; run `mirembed datasets check`", "a class is rare"]
+    folder = write_report_run(tmp_path / "folder-1", skill={**SMALL, "chance": 0.0}, n_tracks=30, notes=notes)
+    written, run = report(folder), read_run(folder)
+    page, found = Page.of(written), answer(run, run_families(run))
+    texts = page.texts("h1", "h2", "p", "li", "dt", "table")
+    top = texts[: texts.index("Learning curves", texts.index("Methods"))]
+    assert top[1] == f"folder: {found.verdict}"
+    assert {" ".join(found.evidence), found.compared} <= set(top)
+    assert "warning: 7 test tracks have duplicates; run mirembed datasets check" in top
+    assert "mirembed datasets check" in page.texts("code")
+    assert {"rbf-sl", "nn", "chance", "learner", "network", "features"} <= set(page.texts("dt"))
+    assert "headline" in {path.stem for path in written.figures}
+    assert not [text for text in top if page.is_table(text)]
+    assert texts[texts.index("Notes", texts.index("Methods")) + 1] == notes[1]
+
+
+def test_the_title_is_what_was_found_and_not_the_name_of_the_run(grid, nasty):
+    for written in (grid, nasty):
+        page = Page.of(written)
+        name = written.page.parents[1].name
+        assert page.texts("title")[0]
+        assert name not in page.text("h1") + page.texts("title")[0]
+        assert any(name in text for text in page.texts("p"))
+
+
+def test_what_a_caption_explains_is_there(nasty):
+    page = Page.of(nasty)
+    assert ("star" in page.captions["scores"]) == ("★" in nasty.page.read_text())
+    assert "Horizontal lines" not in page.text("p")
+    assert "matching" not in page.text("caption")
+
+
+def test_tracks_that_every_method_misses_link_to_their_files(tmp_path):
+    store = write_classes(tmp_path / "store", n_tracks=30)
+    give_files(store, tmp_path / "a b")
+    (tmp_path / "a b" / "003.wav").unlink()
+    folder = write_report_run(store.runs / "folder-1", skill={"nn": 0.2, "rbf-sl": 0.2}, n_tracks=30)
+    written = report(folder)
+    missed = [record["track"] for record in records(written, "errors")]
+    assert missed == [miss.track for miss in missed_by_all(read_run(folder))]
+    assert "003" in missed
+    links = [link for link in Page.of(written).attributes("href") if link.startswith("file:")]
+    shown = [row[0] for row in Page.of(written).tables["errors"][1:]]
+    assert links == [(tmp_path / "a b" / f"{track}.wav").as_uri() for track in shown if track != "003"]
 
 
 def test_the_page_loads_nothing_from_elsewhere(grid):
@@ -197,7 +235,7 @@ def test_latex_is_escaped_and_marks_the_best():
 def test_a_latex_table_has_the_cells_of_the_page(grid):
     (path,) = [path for path in grid.tables if path.name == "one-scores.tex"]
     lines = [line.removesuffix(r" \\") for line in path.read_text().splitlines() if line.endswith(r"\\")]
-    assert [line.split(" & ")[0] for line in lines] == ["metric", "accuracy", "macro-F1"]
+    assert [line.split(" & ")[0] for line in lines] == ["approach", "rbf-sl", "nn"]
     assert {line.count(" & ") for line in lines} == {2}
 
 
@@ -229,7 +267,7 @@ def test_a_run_without_finished_trainings_shows_its_dataset(tmp_path):
     written = report(write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, done=0))
     assert "0 of 10 trainings" in written.progress[0]
     assert "no scores" in written.progress[0]
-    assert Page.of(written).texts("h2") == ["Dataset", "Provenance"]
+    assert Page.of(written).texts("h2") == ["Methods", "Dataset", "Provenance"]
 
 
 def test_a_run_may_finish_while_it_is_read(tmp_path, monkeypatch):
