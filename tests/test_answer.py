@@ -80,7 +80,7 @@ def test_a_difference_that_may_be_chance_is_said_to_be_open(tmp_path):
     ("predictions", "options", "best", "words"),
     [
         ({"rbf-sl": HIGH}, {}, ("rbf-sl",), ["0.930", "0.500"]),
-        ({"nn": LOW, "rbf-sl": HIGH}, {"finished": None}, ("rbf-sl",), ["Unfinished", "0.930"]),
+        ({"nn": LOW, "rbf-sl": HIGH}, {"finished": None}, ("rbf-sl",), ["unfinished", "0.930"]),
         (
             {"nn": LOW, "rbf-sl": HIGH},
             {"places": ([0] * len(FOLDS),), "cv": None, "folds": "official"},

@@ -122,10 +122,11 @@ class _Findings:
             return f"{label} is undefined for every method", ["Nothing can be compared."]
         best = self.best[0]
         if not run.finished:
-            return f"Unfinished: so far, {best} scores best", [f"{self._score_of_best()}. Nothing is tested yet."]
+            return f"{best} scores best so far (unfinished)", [f"{self._score_of_best()}. Nothing is tested yet."]
         if len(run.predictions) == 1:
             alone = f"{self._score_of_best()}. It is the only method, so there is nothing to compare it with."
-            return f"{best}: {label} {self._value(best)}", [alone, f"{describe_chance(*self._chance)}."]
+            chance = describe_chance(self.metric.name, run.configuration["chance"])
+            return f"{label} {self._value(best)} with {best}, the only method", [alone, f"{chance}."]
         reference = run.comparisons.reference
         verdict, evidence = self._of_pairs(best) if reference is None else self._against(best, reference)
         return verdict, [sentence for sentence in [*evidence, self._beside_chance(best)] if sentence]
@@ -150,8 +151,9 @@ class _Findings:
             evidence.append(f"Which of these {len(better)} methods is best was not declared as a question.")
         if worse:
             evidence.append(f"Significantly worse than {reference}: {first_names(worse, 2 * _NAMED)}.")
-        beats = f"{_listed(better)} {'beats' if len(better) == 1 else 'beat'} {reference}"
-        return beats if better else f"The data cannot tell whether {best} beats {reference}", evidence
+        if better:
+            return f"{_listed(better)} {'beats' if len(better) == 1 else 'beat'} {reference}", evidence
+        return f"The data cannot tell whether {best} beats {reference}", evidence
 
     def _reference_leads(
         self, reference: str, of_other: Mapping[str, PairedTest], worse: Sequence[str]
@@ -236,16 +238,16 @@ class _Findings:
             "the same in every fold."
         )
 
-    @property
-    def _chance(self) -> tuple[str, float | None]:
-        return self.metric.name, self.run.configuration["chance"]
-
     def _beside_chance(self, best: str) -> str:
         """Warn if even the best method may be no better than a constant guess; empty otherwise."""
         chance, one = self.run.configuration["chance"], self.scores[best]
-        if chance is None or one.low is None or one.high is None or not one.low <= chance <= one.high:
+        if chance is None or one.mean is None or best == "chance":
             return ""
-        return f"Even this interval includes what a constant guess scores ({chance:.3f})."
+        if (one.mean > chance) != self.metric.higher_is_better:
+            return f"A constant guess scores no worse ({chance:.3f})."
+        if one.low is not None and one.high is not None and one.low <= chance <= one.high:
+            return f"Its interval includes what a constant guess scores ({chance:.3f})."
+        return ""
 
 
 def _compared(run: RunRecord) -> str:

@@ -158,7 +158,7 @@ class Section:
         >>> Section("Scores by class").anchor
         'scores-by-class'
         """
-        return anchor(self.title)
+        return "-".join(re.findall(r"\w+", self.title.lower()))
 
 
 @dataclass(frozen=True)
@@ -195,11 +195,6 @@ class RunPart:
         return f"{self.name} ({self.title})"
 
 
-def anchor(title: str) -> str:
-    """Return a title as part of an address: its words in lower case, with hyphens."""
-    return "-".join(re.findall(r"\w+", title.lower()))
-
-
 def render(title: str, overview: Sequence[Section], parts: Sequence[RunPart]) -> str:
     """Return the page as HTML, with all text escaped.
 
@@ -220,7 +215,7 @@ def render(title: str, overview: Sequence[Section], parts: Sequence[RunPart]) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"anchor": anchor, "prose": _prose, "svg": _inline_svg}
+    environment.filters |= {"prose": _prose, "svg": _inline_svg}
     template = environment.get_template("report.html")
     return template.render(name=title, overview=overview, parts=parts).lstrip()
 
