@@ -265,7 +265,7 @@ def check_out(
     bom: bool = False,
     flag: str = "--out",
 ) -> None:
-    """Refuse an ``--out`` file, or that of another flag, with another suffix, that exists, or that cannot be written, before any work is done.
+    """Refuse a file to write with another suffix, that exists, or that cannot be written, before any work is done.
 
     Raises
     ------

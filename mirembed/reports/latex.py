@@ -279,7 +279,7 @@ def _row_lines(table: Table, row: Sequence[Cell], alignment: str, layout: _Layou
 
 
 def _bold(text: str, *, best: bool) -> str:
-    return rf"\textbf{{{text}}}" if best else text
+    return rf"\textbf{{{text}}}\rlap{{*}}" if best else text
 
 
 def breakable(text: str) -> str:

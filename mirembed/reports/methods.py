@@ -18,10 +18,10 @@ from mirembed.config.approaches import FROM, Method
 from mirembed.config.selection import Choice
 from mirembed.datasets.catalog import card_of
 from mirembed.errors import MirembedError
-from mirembed.hookspecs import Card, Classification, Regression, Tags
+from mirembed.hookspecs import Card, Classification, Regression, Tags, Task
 from mirembed.models.learners import exact_spec
 from mirembed.progress import counted
-from mirembed.registry import Registry
+from mirembed.registry import Registry, plugin_code
 from mirembed.reports.comparisons import shown_parameters
 from mirembed.reports.latex import breakable, escape_latex
 from mirembed.runs.record import RunRecord
@@ -84,7 +84,7 @@ def describe_methods(run: RunRecord, registry: Registry) -> MethodsText:
     registry : Registry
         Plugins that are missing or fail are described by their recorded names and parameters.
     """
-    described = _Plugins(registry)
+    described = _Plugins(registry, run.task)
     paragraphs = [
         _data(run, described),
         _embeddings(run, described),
@@ -165,8 +165,8 @@ def _own_entries(version: str) -> dict[str, str]:
 class _Plugins:
     """Describes plugins as they describe themselves, and collects the entries that they cite."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, task: Task) -> None:
+        self._registry, self._task = registry, task
         self.entries: dict[str, str] = {}
         self.backends: set[str] = set()
 
@@ -182,11 +182,13 @@ class _Plugins:
 
     def __call__(self, kind: str, spec: str, plugin: Mapping[str, Any]) -> str:
         """Return a noun phrase for what a spec names."""
-        created: Any = None
+        phrase = citation = None
         with contextlib.suppress(MirembedError):
             created = self._registry.create(kind, exact_spec({**plugin, "spec": spec}))
-        self.backends.add(str(getattr(created, "backend", "")))
-        phrase, citation = (getattr(created, name, None) for name in ("description", "citation"))
+            with plugin_code(f"the {kind} {spec} fails to describe itself"):
+                self.backends.add(str(getattr(created, "backend", "")))
+                phrase, citation = (getattr(created, name, None) for name in ("description", "citation"))
+                phrase = phrase(self._task) if callable(phrase) else phrase
         if isinstance(citation, str):
             self.entries |= entries_of(citation)
         if isinstance(phrase, str) and phrase:
@@ -225,7 +227,7 @@ def _data(run: RunRecord, described: _Plugins) -> str:
     configuration = run.configuration
     spec = configuration["dataset"]["spec"]
     card = described.card(spec)
-    title = _code(spec) if card is None else _plain(card.title)
+    title = _code(spec) if card is None or not card.n_tracks else _plain(card.title)  # not of the user's own files
     keys = [] if card is None else list(entries_of(card.citation))
     cite = f" [{'; '.join(f'@{key}' for key in keys)}]" if keys else ""
     sentences = [
@@ -356,10 +358,10 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
         else ("the tags of most training tracks" if isinstance(run.task, Tags) else "the mean of the training tracks"),
     }
     found = dict.fromkeys(method.approach.name for method in run.methods)
-    named = [f"{_code(name)} is {meanings[name]}" for name in found if name in meanings]
-    named += [f"{_code(name)} is the embeddings of a saved network" for name in found if name.startswith(FROM)]
+    named = [f"{_code(name)} stands for {meanings[name]}" for name in found if name in meanings]
+    named += [f"{_code(name)} stands for the embeddings of a saved network" for name in found if name.startswith(FROM)]
     if named:
-        sentences.append(f"Of the methods, {_listed(named)}.")
+        sentences.append(f"In the tables, {_listed(named)}.")
     if any(one.probabilities is not None for one in run.predictions.values()) and learners:
         sentences.append(
             "Probabilities are calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the training "
@@ -408,9 +410,9 @@ def _how(run: RunRecord) -> str:
         return ""
     if scheme == "grouped":
         return ", with no group (artist) on both sides of a split"
-    if scheme == "stratified":
-        return " by iterative stratification [@sechidis2011]" if isinstance(run.task, Tags) else ", stratified by class"
-    return ""
+    return (
+        " (iterative stratification [@sechidis2011])" if scheme == "stratified" and isinstance(run.task, Tags) else ""
+    )
 
 
 def _measure(run: RunRecord) -> str:
@@ -437,7 +439,7 @@ def _tests(run: RunRecord) -> str:
             "without training"
         )
     return (
-        f"Before training, we declared the comparisons of {pairs}. Paired differences over the folds were tested with "
+        f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
         "the corrected resampled t-test [@nadeau2003] at the level of 0.05, with Holm's correction [@holm1979] within "
         f"{kind}; effect sizes are Hedges' g [@hedges1981]."
     )
