@@ -21,7 +21,6 @@ from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 from mirembed import Classification, Regression, Target
 from mirembed.errors import StoreError, StoreWriteError
 from mirembed.reports import style
-from mirembed.reports.page import Cell, Table
 from mirembed.reports.report import WrittenReport
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
@@ -184,20 +183,10 @@ def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_latex_is_escaped_and_marks_the_best():
-    rows = [[Cell("R&B_50%"), Cell("0.5", "[0.1, 0.9]", best=True)], [Cell(r"a\b{c}~^#$"), Cell("0.4")]]
-    latex = Table("t", "Title", "Caption.", ["class", "r²"], rows, []).to_latex()
-    assert r"R\&B\_50\% & \textbf{0.5} {\scriptsize [0.1, 0.9]} \\" in latex
-    assert r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\#\$ & 0.4 \\" in latex
-    assert r"class & r\textsuperscript{2} \\" in latex
-    assert r"\begin{tabular}{lr}" in latex
-    assert latex.index(r"\toprule") < latex.index(r"\midrule") < latex.index(r"\bottomrule")
-
-
 def test_a_latex_table_has_the_cells_of_the_page(grid):
     (path,) = [path for path in grid.tables if path.name == "one-scores.tex"]
     lines = [line.removesuffix(r" \\") for line in path.read_text().splitlines() if line.endswith(r"\\")]
-    assert [line.split(" & ")[0] for line in lines] == ["metric", "accuracy", "macro-F1"]
+    assert [name for line in lines if (name := line.split(" & ")[0])] == ["metric", "accuracy", "macro-F1"]
     assert {line.count(" & ") for line in lines} == {2}
 
 
@@ -350,10 +339,11 @@ def test_a_report_replaces_an_earlier_report_and_nothing_else(tmp_path):
 
 def test_the_command_writes_the_report_into_the_run(mirembed):
     folder = write_report_run(mirembed.folder / "mirembed-store" / "runs" / "folder-1", skill=SMALL, n_tracks=30)
-    done = mirembed("report", "folder")
+    done = mirembed("report", "folder", "--width", "3", "--font-size", "7")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
     assert str(page) in done.stdout
-    assert "7 figures and 12 tables" in done.stdout
+    assert "7 figures, 12 tables" in done.stdout
+    assert len(list((folder / "report" / "figures").glob("*-3in.pdf"))) == 7
     assert (folder / "report" / "index.html").is_file()
 
 
@@ -365,7 +355,8 @@ def test_the_command_writes_elsewhere_and_lists_the_files_as_json(tmp_path, monk
     content = json.loads(printed.out)
     assert content["page"] == "elsewhere/index.html"
     assert "elsewhere/tables/scores.csv" in content["tables"]
-    assert all(Path(name).is_file() for name in [*content["figures"], *content["tables"]])
+    assert all(Path(name).is_file() for name in [*content["figures"], *content["tables"], *content["methods"]])
+    assert {"elsewhere/figures/loss-3.5in.pdf", "elsewhere/figures/loss-7in.pdf"} <= set(content["figures"])
     assert "4 of 10 trainings" in content["progress"][0]
     assert "4 of 10 trainings" in printed.err
     assert not Path("run", "report").exists()

@@ -211,28 +211,34 @@ def _natural_width(table: Table, layout: _Layout) -> float:
 def _alignment(table: Table, layout: _Layout) -> tuple[str, bool]:
     """Return the columns of a ``tabular``, and whether the whole has to be scaled to fit.
 
-    If the table is too wide, its widest columns of text are broken into lines.
+    If the table is too wide, columns of text are broken into lines, as few as possible.
     """
     widths, numeric = _column_widths(table, layout), table.numeric
     room = layout.room - _separations(table)
     plain = ["r" if one else "l" for one in numeric]
     if sum(widths) <= room:
         return "".join(plain), False
+    least = {n: _least_width(table, n, layout) for n, one in enumerate(numeric) if not one}
     broken: list[int] = []
-    for column in sorted((n for n, one in enumerate(numeric) if not one), key=lambda n: -widths[n]):
+    for column in sorted(least, key=lambda n: least[n] - widths[n]):  # those that can shrink most come first
         broken.append(column)
-        left = room - sum(width for n, width in enumerate(widths) if n not in broken)
-        following = [width for n, width in enumerate(widths) if n not in broken and not numeric[n]]
-        if left / len(broken) >= max(60.0, max(following, default=0.0)):
+        left = room - sum(least.get(n, 0.0) if n in broken else width for n, width in enumerate(widths))
+        if left >= 0:
             break
     else:
-        left = room - sum(width for n, width in enumerate(widths) if n not in broken)
-    if not broken or left / len(broken) < 30:
         return "".join(plain), True
-    shares = sum(widths[n] ** 0.5 for n in broken)
+    shrunk = sum(widths[n] - least[n] for n in broken)
     for n in broken:
-        plain[n] = rf">{{\raggedright\arraybackslash}}p{{{left * widths[n] ** 0.5 / shares:.0f}pt}}"
+        width = least[n] + left * (widths[n] - least[n]) / shrunk
+        plain[n] = rf">{{\raggedright\arraybackslash}}p{{{width:.0f}pt}}"
     return "".join(plain), False
+
+
+def _least_width(table: Table, column: int, layout: _Layout) -> float:
+    """Return the width of the longest word of a column of text in points, after which a line may end."""
+    texts = [table.columns[column], *(row[column].text for row in table.rows)]
+    words = [word for text in texts for word in re.split(r"\s|(?<=[:=/+@,_])", text)]
+    return max(_width(word, layout.size) for word in words) * _BOLD
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------

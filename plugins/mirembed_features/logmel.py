@@ -250,7 +250,7 @@ class LogMel:
         known = all(getattr(one, name) == defaults[name].default for name in ("frame", "hop", "low", "high", "scale"))
         toolbox = ", as MIRtoolbox [@lartillot2007] has them by default" if known else ""
         return (
-            f"log-mel spectrograms of {one.bands} triangular bands from {one.low:.4g} to {one.high:.4g} Hz on the {scale}, "
+            f"log-mel spectrograms of {one.bands} bands from {one.low:.4g} to {one.high:.4g} Hz on the {scale}, "
             f"in dB, of frames of {1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms{toolbox}"
         )
 
