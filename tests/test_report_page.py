@@ -19,14 +19,15 @@ from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
 from small_store import give_files, write_classes
 
+from benchmarks.browser import PHONE, chromium, find_chromium
 from mirembed import Classification, Regression, Target
 from mirembed.compare.answer import answer
 from mirembed.compare.families import run_families
 from mirembed.compare.misses import missed_by_all
 from mirembed.errors import StoreError, StoreWriteError
+from mirembed.registry import Registry
 from mirembed.reports import style
-from mirembed.reports.page import Cell, Table
-from mirembed.reports.report import WrittenReport
+from mirembed.reports.report import WrittenReport, write_report
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.store.files import read_table, write_table
@@ -222,20 +223,10 @@ def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_latex_is_escaped_and_marks_the_best():
-    rows = [[Cell("R&B_50%"), Cell("0.5", "[0.1, 0.9]", best=True)], [Cell(r"a\b{c}~^#$"), Cell("0.4")]]
-    latex = Table("t", "Title", "Caption.", ["class", "r²"], rows, []).to_latex()
-    assert r"R\&B\_50\% & \textbf{0.5} {\scriptsize [0.1, 0.9]} \\" in latex
-    assert r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\#\$ & 0.4 \\" in latex
-    assert r"class & r\textsuperscript{2} \\" in latex
-    assert r"\begin{tabular}{lr}" in latex
-    assert latex.index(r"\toprule") < latex.index(r"\midrule") < latex.index(r"\bottomrule")
-
-
 def test_a_latex_table_has_the_cells_of_the_page(grid):
     (path,) = [path for path in grid.tables if path.name == "one-scores.tex"]
     lines = [line.removesuffix(r" \\") for line in path.read_text().splitlines() if line.endswith(r"\\")]
-    assert [line.split(" & ")[0] for line in lines] == ["approach", "rbf-sl", "nn"]
+    assert [name for line in lines if (name := line.split(" & ")[0])] == ["approach", "rbf-sl", "nn"]
     assert {line.count(" & ") for line in lines} == {2}
 
 
@@ -389,10 +380,11 @@ def test_a_report_replaces_an_earlier_report_and_nothing_else(tmp_path):
 
 def test_the_command_writes_the_report_into_the_run(mirembed):
     folder = write_report_run(mirembed.folder / "mirembed-store" / "runs" / "folder-1", skill=SMALL, n_tracks=30)
-    done = mirembed("report", "folder")
+    done = mirembed("report", "folder", "--width", "3", "--font-size", "7")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
     assert str(page) in done.stdout
-    assert "8 figures and 13 tables" in done.stdout
+    assert "8 figures, 13 tables" in done.stdout
+    assert len(list((folder / "report" / "figures").glob("*-3in.pdf"))) == 8
     assert (folder / "report" / "index.html").is_file()
 
 
@@ -404,7 +396,8 @@ def test_the_command_writes_elsewhere_and_lists_the_files_as_json(tmp_path, monk
     content = json.loads(printed.out)
     assert content["page"] == "elsewhere/index.html"
     assert "elsewhere/tables/scores.csv" in content["tables"]
-    assert all(Path(name).is_file() for name in [*content["figures"], *content["tables"]])
+    assert all(Path(name).is_file() for name in [*content["figures"], *content["tables"], *content["methods"]])
+    assert {"elsewhere/figures/loss-3.5in.pdf", "elsewhere/figures/loss-7in.pdf"} <= set(content["figures"])
     assert "4 of 10 trainings" in content["progress"][0]
     assert "4 of 10 trainings" in printed.err
     assert not Path("run", "report").exists()
@@ -450,3 +443,26 @@ def test_a_legend_has_as_many_columns_as_fit_into_the_figure(labels: list[str], 
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
+
+
+# In a browser
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+def test_the_page_fits_a_phone_says_where_a_table_goes_on_and_shows_the_band_of_a_selected_curve(tmp_path):
+    skill = {"nn": 0.5, "fl": 0.5, "rbf-sl": 0.9, "cosine-sl": 0.7}
+    run = write_report_run(tmp_path / "run", TARGETS, skill=skill, n_tracks=30)
+    written = write_report(run, None, Registry.discover())
+    with chromium(tmp_path / "profile") as browser:
+        page = browser.open(written.page.as_uri(), PHONE, touch=True, marker="first-contentful-paint")
+        assert page.errors == []
+        assert page("document.documentElement.scrollWidth") <= PHONE[0]
+        cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+        page.until(f"{cut}.length > 0 && {cut}.every((one) => one.parentElement.matches('.wide.more'))")
+        band = "getComputedStyle(document.querySelector('#learning-curves .band[data-curve=\"2\"] use')).fillOpacity"
+        assert page(band) == "0"
+        page.click("#learning-curves .key[data-curve='2']")
+        assert float(page(band)) > 0.1
+        page.click("#learning-curves .key[data-curve='2']")
+        assert page(band) == "0"

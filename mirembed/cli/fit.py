@@ -88,6 +88,7 @@ def fit(
         from mirembed.fit import transfer
         from mirembed.fit.resolve import resolve_settings
         from mirembed.fit.saved import SavedNetwork, needed_features
+        from mirembed.model_card import write_card
         from mirembed.runs.selection import describe_values
         from mirembed.store.tracks import open_tracks
 
@@ -136,6 +137,7 @@ def fit(
             )
     lines = []
     for model in fitted:
+        write_card(model.folder, place, registry)
         for note in model.notes:
             typer.echo(f"warning: {model.approach}: {note}", err=True)
         loss = "" if model.loss is None else f", loss {model.loss:.4g} per track"

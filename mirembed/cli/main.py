@@ -19,6 +19,7 @@ from mirembed.cli import (
     datasets,
     duplicates,
     evaluate,
+    export,
     extract,
     fit,
     playlist,
@@ -50,7 +51,7 @@ app = App(
 )
 for command in (
     *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
-    *(apply.embed, apply.predict, update.update, similar.similar, playlist.playlist),
+    *(apply.embed, apply.predict, export.export, update.update, similar.similar, playlist.playlist),
     *(duplicates.duplicates, library_map.map, tag.tag),
 ):
     app.command(command.__name__)(command)

@@ -1,4 +1,4 @@
-"""The report's page, one self-contained HTML file, and its tables, which are also written as CSV and LaTeX."""
+"""The report's page, one self-contained HTML file, and its tables, which are also written as CSV."""
 
 from __future__ import annotations
 
@@ -21,19 +21,6 @@ if TYPE_CHECKING:
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "http://www.w3.org/1999/xlink"
 _THEME = {INK: "currentColor", GRID: "var(--grid)", PAPER: "var(--paper)"}
-
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "{}$&#%_"},
-        "\\": r"\textbackslash{}",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "²": r"\textsuperscript{2}",
-    }
-)
 
 _NUMBER = set("0123456789.-<")
 """The characters of a number; that of a small p-value begins with ``<``."""
@@ -102,22 +89,6 @@ class Table:
         writer.writeheader()
         writer.writerows({name: disarmed(value) for name, value in record.items()} for record in self.records)
         return text.getvalue()
-
-    def to_latex(self) -> str:
-        """Return a ``tabular`` for the package booktabs, with the best cells in bold."""
-        alignment = "".join("r" if numeric else "l" for numeric in self.numeric)
-        lines = [
-            f"% {self.title}. {self.caption}",
-            r"% needs \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{{alignment}}}",
-            r"\toprule",
-            _latex_row([escape_latex(column) for column in self.columns]),
-            r"\midrule",
-            *(_latex_row([_latex_cell(cell) for cell in row]) for row in self.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-        return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
@@ -295,21 +266,3 @@ def _themed(value: str) -> str:
     for color, themed in _THEME.items():
         value = value.replace(color, themed)
     return value
-
-
-def escape_latex(text: str) -> str:
-    r"""Escape text for LaTeX, on one line.
-
-    >>> escape_latex("R&B\n50_%")
-    'R\\&B 50\\_\\%'
-    """
-    return " ".join(text.split()).translate(_LATEX)
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = rf"\textbf{{{escape_latex(cell.text)}}}" if cell.best else escape_latex(cell.text)
-    return rf"{text} {{\scriptsize {escape_latex(cell.detail)}}}" if cell.detail else text
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"

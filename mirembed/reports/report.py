@@ -28,7 +28,10 @@ from mirembed.reports.comparisons import (
 from mirembed.reports.curves import curves_section
 from mirembed.reports.embeddings import embedding_sections
 from mirembed.reports.headline import headline_section
+from mirembed.reports.latex import latex_table
+from mirembed.reports.methods import MethodsText, bibliography, describe_methods
 from mirembed.reports.page import Cell, RunPart, Section, Table, render
+from mirembed.reports.paper import FONT_SIZE, figure_pdf
 from mirembed.reports.predictions import main_method, probabilities_section
 from mirembed.reports.scores import columns_section, retrieval_section, scores_section
 from mirembed.reports.tracks import dataset_table, errors_section
@@ -65,7 +68,9 @@ class WrittenReport:
     ----------
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
-        Each in two formats.
+        Each figure as SVG and PNG, and as PDF in every width; each table as CSV and LaTeX.
+    methods : tuple of pathlib.Path
+        What each run did, in the words of a paper, as Markdown and LaTeX; and the BibTeX of what it used.
     progress : tuple of str
         For each unfinished run, how far it got.
     """
@@ -73,10 +78,19 @@ class WrittenReport:
     page: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    methods: tuple[Path, ...]
     progress: tuple[str, ...]
 
 
-def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress = NO_PROGRESS) -> WrittenReport:
+def write_report(
+    folder: Path,
+    out: Path | None,
+    registry: Registry,
+    progress: Progress = NO_PROGRESS,
+    *,
+    widths: Sequence[float] = (),
+    font_size: float = FONT_SIZE,
+) -> WrittenReport:
     """Write the report on a run, or on all runs of an experiment.
 
     Parameters
@@ -88,6 +102,10 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     registry : Registry
         Creates the learned similarities, which the report computes again.
     progress : Progress
+    widths : sequence of float
+        Of the figures as PDF, in inches; each is drawn anew in each of them.
+    font_size : float
+        Of the figures as PDF, in points; see `mirembed.reports.paper.figure_pdf`.
 
     Raises
     ------
@@ -109,14 +127,20 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     overview = [] if names is None else _overview(runs, len(names))
     with interruptible():
         html = render(folder.name, overview, parts)
+        texts = [describe_methods(run, registry) for run, _ in runs]
+        pdfs = _pdfs(overview, parts, widths, font_size)
     with writing(out) as temporary:
         _write_files(temporary, html, overview, parts)
+        for name, content in pdfs.items():
+            (temporary / "figures" / name).write_bytes(content)
+        _write_methods(temporary, parts, texts)
         if out.exists():
             shutil.rmtree(out)
     return WrittenReport(
         out / "index.html",
         tuple(sorted(out.glob("figures/*"))),
         tuple(sorted(out.glob("tables/*"))),
+        tuple(sorted(path for path in out.iterdir() if path.suffix in (".md", ".tex", ".bib"))),
         tuple(f"{part.heading}: {part.progress}" for part in parts if part.progress),
     )
 
@@ -134,17 +158,43 @@ def _write_files(folder: Path, html: str, overview: Sequence[Section], parts: Se
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
     (folder / "index.html").write_text(html, encoding="utf-8")
-    sections = [("", section) for section in overview]
-    for part in parts:
-        prefix = f"{part.name}-" if len(parts) > 1 else ""
-        sections += [(prefix, section) for section in part.sections]
-    for prefix, section in sections:
+    for prefix, section in _sections(overview, parts):
         for table in (*section.tables, *section.folded_tables):
             (folder / "tables" / f"{prefix}{table.name}.csv").write_text(table.to_csv(), encoding="utf-8")
-            (folder / "tables" / f"{prefix}{table.name}.tex").write_text(table.to_latex(), encoding="utf-8")
+            (folder / "tables" / f"{prefix}{table.name}.tex").write_text(latex_table(table, prefix), encoding="utf-8")
         for figure in section.figures:
             (folder / "figures" / f"{prefix}{figure.name}.svg").write_bytes(figure.svg)
             (folder / "figures" / f"{prefix}{figure.name}.png").write_bytes(figure.png)
+
+
+def _sections(overview: Sequence[Section], parts: Sequence[RunPart]) -> list[tuple[str, Section]]:
+    """Return all sections, with what the names of their files begin with."""
+    of_parts = [(_prefix(part, parts), section) for part in parts for section in part.sections]
+    return [("", section) for section in overview] + of_parts
+
+
+def _prefix(part: RunPart, parts: Sequence[RunPart]) -> str:
+    return f"{part.name}-" if len(parts) > 1 else ""
+
+
+def _pdfs(
+    overview: Sequence[Section], parts: Sequence[RunPart], widths: Sequence[float], font_size: float
+) -> dict[str, bytes]:
+    """Return all figures as PDF in each width, by the names of their files."""
+    return {
+        f"{prefix}{figure.name}-{width:g}in.pdf": figure_pdf(figure, width, font_size)
+        for prefix, section in _sections(overview, parts)
+        for figure in section.figures
+        for width in widths
+    }
+
+
+def _write_methods(folder: Path, parts: Sequence[RunPart], texts: Sequence[MethodsText]) -> None:
+    for part, text in zip(parts, texts, strict=True):
+        name = f"{_prefix(part, parts)}methods"
+        (folder / f"{name}.md").write_text(text.to_markdown(), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(text.to_latex(), encoding="utf-8")
+    (folder / "references.bib").write_text(bibliography(texts), encoding="utf-8")
 
 
 def _run_part(run: RunRecord, families: Sequence[Family], registry: Registry) -> RunPart:

@@ -70,6 +70,8 @@ class Figure:
     svg, png : bytes
     points : mapping of str to sequence of str
         Tooltips: for each group of points, by its id in the SVG, the text of each point.
+    drawing : matplotlib.figure.Figure or None
+        To draw it at another size; see `mirembed.reports.paper`.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Figure:
     svg: bytes
     png: bytes
     points: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    drawing: MatplotlibFigure | None = field(default=None, repr=False, compare=False)
 
 
 @contextmanager
@@ -129,7 +132,7 @@ def draw(
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # the layout was computed for the SVG
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    return Figure(name, title, caption, svg.getvalue(), png.getvalue(), points or {})
+    return Figure(name, title, caption, svg.getvalue(), png.getvalue(), points or {}, figure)
 
 
 def color(position: int) -> str:
