@@ -26,7 +26,7 @@ TABLES = {
     "What was chosen": "selection",
     "What was chosen in each fold": "selection-folds",
     "Reliability of the probabilities": "reliability",
-    "Cost": "cost",
+    "Time and memory": "cost",
     "Last and best points of the curves": "curves",
     "Learned similarity and kernel": "kernels",
     "Learners on the same network": "kernels-significance",

@@ -66,7 +66,7 @@ def test_the_evidence_has_score_difference_interval_and_corrected_p(tmp_path):
     shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     assert "0.930" in one.evidence[0]
     assert f"0.410 above the reference nn (95 % interval {low:.3f} to {high:.3f}; {shown}" in one.evidence[0]
-    assert "2 tests (Holm)" in one.evidence[0]
+    assert "Holm-corrected over the 2 tests" in one.evidence[0]
 
 
 def test_a_difference_that_may_be_chance_is_said_to_be_open(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mirembed.compare.families import Family
+from mirembed.compare.families import BASELINES, Family
 from mirembed.compare.paired_tests import PairedTest, n_tested, p_text
 from mirembed.config.approaches import UNTRAINED_BASELINES
 from mirembed.hookspecs import Regression, Tags
@@ -113,9 +113,13 @@ class _Findings:
     def tests(self) -> list[PairedTest]:
         return [test for family in self.families for test in family.tests]
 
+    @property
+    def label(self) -> str:
+        return _name(self.metric)
+
     def conclude(self) -> tuple[str, list[str]]:
         """Return the verdict and the evidence."""
-        run, label = self.run, self.metric.label
+        run, label = self.run, self.label
         if not run.predictions:
             return "No scores yet", []
         if not self.best:
@@ -200,13 +204,15 @@ class _Findings:
         highest = "highest" if self.metric.higher_is_better else "lowest"
         one = self.scores[self.best[0]]
         names, verb = _listed(self.best), "has" if len(self.best) == 1 else "share"
-        interval = "" if one.low is None else f" (95 % interval {one.low:.3f} to {one.high:.3f})"
+        interval = (
+            "" if one.low is None or one.high is None else f" (95 % interval {_minus(one.low)} to {_minus(one.high)})"
+        )
         if len(self.run.predictions) == 1:
-            return f"{names} has {self.metric.label} {one.mean:.3f}{interval}"
-        return f"{names} {verb} the {highest} {self.metric.label}, {one.mean:.3f}{interval}"
+            return f"{names} has {self.label} {self._value(self.best[0])}{interval}"
+        return f"{names} {verb} the {highest} {self.label}, {self._value(self.best[0])}{interval}"
 
     def _value(self, method: str) -> str:
-        return str(self.scores[method]).partition(" ")[0]
+        return _minus(self.scores[method].mean or 0.0)
 
     def _apart(self, test: PairedTest, best: str, other: str) -> str:
         """Return how far ``best`` is from the other method of a test, with the interval and the p-value."""
@@ -218,9 +224,18 @@ class _Findings:
         if test.p is None or one.low is None or one.high is None:
             return text
         low, high = (one.low, one.high) if one.mean >= 0 else (-one.high, -one.low)
-        n = next(family.n_tested for family in self.families if test in family.tests)
-        over = f"corrected over {counted(n, 'test')} (Holm)" if n > 1 else "a single test"
-        return f"{text} (95 % interval {_minus(low)} to {_minus(high)}; {self._p_short(test)}, {over})"
+        return f"{text} (95 % interval {_minus(low)} to {_minus(high)}; {self._p_short(test)}, {self._corrected(test)})"
+
+    def _corrected(self, test: PairedTest) -> str:
+        """Say over which family of tests a p-value is corrected."""
+        family = next(family for family in self.families if test in family.tests)
+        of_family = "test with a baseline" if family.name == BASELINES else "test of trained methods"
+        if self.run.comparisons.reference is None:
+            of_family = "declared test"
+        if family.n_tested == 1:
+            return f"the only {of_family}"
+        tests = of_family.replace("test", f"{family.n_tested} tests", 1)
+        return f"Holm-corrected over the {tests}"
 
     @staticmethod
     def _p_short(test: PairedTest) -> str:
@@ -230,7 +245,7 @@ class _Findings:
     def _unsure(self, test: PairedTest) -> str:
         """Say why a test does not tell which method is better."""
         if test.p is not None:
-            return "So large a difference may be chance; that the methods are equal is not shown either."
+            return "A difference of this size may be chance, which does not show that the methods are equal."
         if not n_tested(self.tests) and self.run.n_folds == 1:
             return "A single split has no folds to test over, so the data cannot tell whether this is chance."
         return (
@@ -260,7 +275,7 @@ def _compared(run: RunRecord) -> str:
     epochs = f", each network trained for {counted(configuration['epochs'], 'epoch')}" if trains else ""
     methods = f"{counted(len(run.methods), 'method')} on {configuration['dataset']['spec']}"
     first = f"{methods}: {labels}, {run.sizes.describe(run.describe_folds())}{epochs}."
-    return f"{first} {_groups(run)} Measured by {metric_named(run.headline).label}."
+    return f"{first} {_groups(run)} Measured by {_name(metric_named(run.headline))}."
 
 
 def _groups(run: RunRecord) -> str:
@@ -282,6 +297,11 @@ def _listed(names: Sequence[str]) -> str:
         return f"{len(names)} methods"
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _name(metric: Metric) -> str:
+    """Return the label of a metric, or its title where that says more: ``accuracy``, ``Pearson's r``."""
+    return metric.label if metric.label.lower() == metric.title.lower() else metric.title
 
 
 def _minus(value: float) -> str:

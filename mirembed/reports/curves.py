@@ -25,7 +25,7 @@ _Curve = Mapping[int, Mapping[Line, Interval]]
 _MANY_TARGETS = 12
 """With more targets or tags than this, curves are drawn of their mean alone."""
 
-_FEW_CURVES = 3
+_FEW_CURVES = 2
 """Bands of more curves than this would hide each other; instead, each curve has its interval at its end."""
 
 

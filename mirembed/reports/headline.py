@@ -158,7 +158,11 @@ def _legend(statuses: Mapping[str, str], reference: str | None) -> dict[str, dic
     """Return the meaning of the marks that occur, if there are tests to tell them apart."""
     if reference is None or len(statuses) < 2:
         return {}
-    texts = {"better": f"better than {reference}", "worse": f"worse than {reference}", "open": "not told apart from it"}
+    texts = {
+        "better": f"better than {reference}",
+        "worse": f"worse than {reference}",
+        "open": f"not told apart from {reference}",
+    }
     return {text: _LOOKS[status] for status, text in texts.items() if status in statuses.values()}
 
 

@@ -286,8 +286,13 @@ def _made_differently(runs: Sequence[RunRecord]) -> list[str]:
         f"{run.folder.name} differs from {first.folder.name} in {name}: {there} instead of {here}."
         for run, differences in found.items()
         for name, (here, there) in differences.items()
-        if "digest" not in name
+        if "digest" not in name and (not name.endswith((".tracks", ".frames")) or _same_dataset(run, first))
     ]
+
+
+def _same_dataset(run: RunRecord, other: RunRecord) -> bool:
+    one, another = (each.configuration["dataset"]["spec"] for each in (run, other))
+    return bool(one == another)
 
 
 def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
@@ -330,7 +335,7 @@ def _provenance_section(run: RunRecord) -> Section:
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
-    rows = [[Cell(name), Cell(text)] for name, text in facts.items()]
+    rows = [[Cell(name), Cell(text)] for name, text in facts.items() if text]
     records = [{"what": name, "value": text} for name, text in facts.items()]
     title, caption = "Where the numbers come from", "From the run's manifest.json."
     table = Table("provenance", title, caption, ["what", "value"], rows, records)
