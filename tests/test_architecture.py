@@ -36,7 +36,7 @@ LAYERS = [
     {"extract", "scaffold", "training"},
     {"datasets", "models"},
     {"fit", "library", "runs", "testing"},
-    {"compare", "evaluate", "inventory"},
+    {"compare", "evaluate", "inventory", "model_card"},
     {"removal", "reports"},
     {"api", "sklearn"},
     {"cli"},

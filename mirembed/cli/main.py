@@ -19,6 +19,7 @@ from mirembed.cli import (
     datasets,
     duplicates,
     evaluate,
+    export,
     extract,
     fit,
     playlist,
@@ -56,6 +57,7 @@ for panel, commands in {
         (runs.report, "mirembed report demo-20261129 --out report"),
         (apply.embed, "mirembed embed demo-rbf-sl Music --out embeddings.parquet"),
         (apply.predict, "mirembed predict demo-rbf-sl Music --top 3 --out styles.csv"),
+        (export.export, "mirembed export demo-rbf-sl --onnx network.onnx"),
     ),
     "Use a music library": (
         (update.update, "mirembed update library-rbf-sl"),

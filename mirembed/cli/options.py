@@ -274,9 +274,14 @@ def jobs_or_cores(jobs: int | None) -> int:
 
 
 def check_out(
-    out: Path | None, suffixes: Sequence[str] = TABLE_SUFFIXES, *, force: bool = False, bom: bool = False
+    out: Path | None,
+    suffixes: Sequence[str] = TABLE_SUFFIXES,
+    *,
+    force: bool = False,
+    bom: bool = False,
+    flag: str = "--out",
 ) -> None:
-    """Refuse an ``--out`` file with another suffix, that exists, or that cannot be written, before any work is done.
+    """Refuse a file to write with another suffix, that exists, or that cannot be written, before any work is done.
 
     Raises
     ------
@@ -290,7 +295,7 @@ def check_out(
             raise SpecError("--bom needs --out FILE.csv")
         return
     if out.suffix.lower() not in suffixes:
-        raise SpecError(f"--out {out}: expected a file name ending in {' or '.join(suffixes)}")
+        raise SpecError(f"{flag} {out}: expected a file name ending in {' or '.join(suffixes)}")
     if bom and out.suffix.lower() != ".csv":
         raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
     check_output(out, force=force)

@@ -34,6 +34,15 @@ Profile: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From the samples of a frame to its pitch class profile."""
 
 
+CITATION = """\
+@phdthesis{gomez2006,
+  author = {G{\\'o}mez, Emilia},
+  title  = {Tonal Description of Music Audio Signals},
+  school = {Universitat Pompeu Fabra},
+  year   = {2006}
+}"""
+
+
 class Chroma:
     """Harmonic pitch class profiles: the strength of each pitch class in frames of a recording, from 0 to 1.
 
@@ -59,6 +68,7 @@ class Chroma:
 
     version = "1"
     backend = "essentia"
+    citation = CITATION
 
     def __init__(self, size: Literal[12, 36] = 12, frame: float = 0.2, hop: float = 0.025) -> None:
         if size not in (12, 36):
@@ -73,6 +83,14 @@ class Chroma:
             raise ValueError(f"chroma needs Essentia, which cannot be imported ({error})")
         self.values, self.hop = int(size), hop
         self._frame = frame
+
+    @property
+    def description(self) -> str:
+        """What the frames are, for a paper."""
+        return (
+            f"harmonic pitch class profiles [@gomez2006] of {self.values} values, of frames of {1000 * self._frame:g} "
+            f"ms with a hop of {1000 * self.hop:g} ms"
+        )
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:
         """Return the profiles of a recording: ndarray ``[n_frames, size]``, 0 to 1.

@@ -12,6 +12,7 @@ The spectra come from Essentia, or from scipy where Essentia is not installed. T
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +76,24 @@ SCALES: dict[str, Scale] = {
     "erb": Scale(lambda f: 21.4 * math.log10(1 + 0.00437 * f), lambda e: (10 ** (e / 21.4) - 1) / 0.00437),
 }
 """By the value of ``scale``. Bark after Traunmüller (1990), ERB-rate after Glasberg and Moore (1990)."""
+
+
+CITATION = """\
+@inproceedings{lartillot2007,
+  author    = {Lartillot, Olivier and Toiviainen, Petri},
+  title     = {A {Matlab} Toolbox for Musical Feature Extraction from Audio},
+  booktitle = {Proceedings of the 10th International Conference on Digital Audio Effects (DAFx-07)},
+  address   = {Bordeaux, France},
+  pages     = {237--244},
+  year      = {2007}
+}
+@techreport{slaney1998,
+  author      = {Slaney, Malcolm},
+  title       = {Auditory Toolbox, Version 2},
+  institution = {Interval Research Corporation},
+  number      = {1998-010},
+  year        = {1998}
+}"""
 
 
 @dataclass(frozen=True)
@@ -179,6 +198,7 @@ class LogMel:
 
     version = "1"
     neutral = ("backend",)
+    citation = CITATION
 
     def __init__(
         self,
@@ -211,6 +231,21 @@ class LogMel:
     def backend(self) -> Backend:
         """The library that computes the spectra."""
         return chosen(self._backend)
+
+    @property
+    def description(self) -> str:
+        """What the frames are, for a paper."""
+        one = self.definition
+        scale = (
+            "mel scale of Slaney's Auditory Toolbox [@slaney1998]" if one.scale == "slaney" else f"scale `{one.scale}`"
+        )
+        defaults = inspect.signature(LogMel).parameters
+        known = all(getattr(one, name) == defaults[name].default for name in ("frame", "hop", "low", "high", "scale"))
+        toolbox = ", as MIRtoolbox [@lartillot2007] has them by default" if known else ""
+        return (
+            f"log-mel spectrograms of {one.bands} bands from {one.low:.4g} to {one.high:.4g} Hz on the {scale}, "
+            f"in dB, of frames of {1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms{toolbox}"
+        )
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:
         """Return the spectrogram of a recording.
