@@ -158,6 +158,8 @@ def evaluate(
         from mirembed.compare.families import describe_best, run_families
         from mirembed.evaluate.estimate import estimate
         from mirembed.evaluate.experiment import plan_experiment, run_experiment
+        from mirembed.model_card import write_card
+        from mirembed.models.saved import list_models
         from mirembed.runs.record import open_run
         from mirembed.runs.summary import find_run
         from mirembed.workers.executor import executor as on_executor
@@ -183,6 +185,8 @@ def evaluate(
     contents, blocks = [], []
     for result in results:
         record = open_run(place.runs, str(result.run.folder))
+        for kept in list_models(result.run.models):
+            write_card(kept, place, registry)
         declared = [family for family in run_families(record) if not family.exploratory]
         contents.append(result.to_json() | {"comparisons": [family.to_json() for family in declared]})
         blocks += [*_text(result), *_comparisons(declared)]

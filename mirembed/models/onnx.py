@@ -221,18 +221,22 @@ def _difference(content: bytes, model: Model) -> float:
     noise = rng.standard_normal((int(lengths.sum()), model.features.values)).astype(np.float32)
     frames = model.normalization.mean + model.normalization.std * noise
     expected = model.embed(frames, starts, lengths)
+    name = model.members[0].choice.name
     tracks = [frames[start : start + length] for start, length in zip(starts, lengths, strict=True)]
     try:
         found = [_run(content, tracks), *(_run(content, [track]) for track in tracks[:2])]
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(f"onnxruntime cannot compute the exported network: {reason}") from error
+        raise ModelError(
+            f"nothing was written: onnxruntime cannot compute the exported {name} ({reason}); use the model with "
+            "`mirembed embed`"
+        ) from error
     pairs = [(found[0], expected), *((one, expected[[row]]) for row, one in enumerate(found[1:]))]
     difference = max(float(np.abs(one - right).max()) for one, right in pairs)
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ModelError(
             f"nothing was written: the exported network computes other embeddings than the model, by up to "
-            f"{difference:.2g}; ONNX cannot express the {model.members[0].choice.name}, or a check in mirembed.testing "
+            f"{difference:.2g}; ONNX cannot express the {name}, or a check in mirembed.testing "
             "fails for it"
         )
     return difference
