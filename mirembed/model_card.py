@@ -108,8 +108,8 @@ _URL = "https://doi.org/10.1155/2018/1935938"
 def evaluations(manifest: Mapping[str, Any], runs: Path) -> list[Evaluation]:
     """Return the finished runs of a store that evaluated the method of a model on its dataset.
 
-    Damaged runs are left out, and so are models and runs that chose parameters with ``--select``: what was chosen differs
-    from fold to fold.
+    Damaged runs are left out, and so are models and runs that chose parameters with ``--select``, which may differ in
+    every fold.
     """
     found = []
     for run in list_runs(runs):
@@ -270,7 +270,7 @@ def _licenses(made: Mapping[str, Any], card: Card | None) -> str:
 
 def _license(distribution: str) -> str:
     try:
-        found = metadata(distribution)
+        found: Any = metadata(distribution)
     except PackageNotFoundError:
         return "not installed here"
     return str(found.get("License-Expression") or found.get("License") or "not stated")

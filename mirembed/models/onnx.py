@@ -128,7 +128,8 @@ class FullTracks(nn.Module):
             inputs = torch.cat([inputs, (frames - before) / self.std], dim=2)
         inputs = torch.where(is_inside[:, :, None], inputs, torch.zeros(()))
         inside = is_inside.to(torch.float32)
-        return torch.cat([self._embed(member, inputs, inside) for member in self.members], dim=1)
+        embedded: Tensor = torch.cat([self._embed(member, inputs, inside) for member in self.members], dim=1)
+        return embedded
 
     def _embed(self, member: nn.Module, inputs: Tensor, inside: Tensor) -> Tensor:
         if hasattr(member, "stream"):  # the result in one piece is the result of the whole track
@@ -147,8 +148,8 @@ class FullTracks(nn.Module):
         # A window after the end of its track counts for nothing, but a mean over no frames would not be finite.
         embedded = member(windows, torch.where(counts > 0, inside, torch.ones(())))
         total = (embedded * counts).reshape(batch, -1, embedded.shape[1]).sum(dim=1)
-        weights: Tensor = counts.reshape(batch, -1).sum(dim=1, keepdim=True)
-        return total / weights
+        mean: Tensor = total / counts.reshape(batch, -1).sum(dim=1, keepdim=True)
+        return mean
 
 
 def _traced(model: Model) -> bytes:
@@ -156,7 +157,7 @@ def _traced(model: Model) -> bytes:
     module = FullTracks([member.module() for member in model.members], model.normalization, model.form).eval()
     time = model.form.excerpt + 7
     example = torch.zeros(2, time, model.features.values), torch.tensor([time, time - 2])
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     axes = {"frames": {0: "batch", 1: "time"}, "lengths": {0: "batch"}, "embedding": {0: "batch"}}
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -178,7 +179,8 @@ def _traced(model: Model) -> bytes:
             f"torch cannot express the {model.members[0].choice.name} in ONNX ({reason}); use the model with "
             "`mirembed embed`"
         ) from error
-    return buffer.getvalue()
+    content: bytes = buffer.getvalue()
+    return content
 
 
 def _described(content: bytes, model: Model) -> bytes:
