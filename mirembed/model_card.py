@@ -5,7 +5,8 @@ The card is the file ``README.md`` in the folder of the model. The model's diges
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
@@ -91,7 +92,7 @@ def model_card(folder: Path, registry: Registry, scores: Sequence[Evaluation] = 
     card = _dataset_card(registry, dataset["spec"])
     sections = {
         "What it is for": _purpose(manifest, task),
-        "What it was trained on": _training(made, task, card),
+        "What it was trained on": _training(manifest, task, card),
         "How good it is": _scores(scores, made),
         "How to use it": _use(folder.name, task),
         "Licenses": _licenses(made, card),
@@ -105,38 +106,32 @@ _URL = "https://doi.org/10.1155/2018/1935938"
 
 
 def evaluations(manifest: Mapping[str, Any], runs: Path) -> list[Evaluation]:
-    """Return the finished runs of a store that evaluated the method of a model on its dataset."""
+    """Return the finished runs of a store that evaluated the method of a model on its dataset.
+
+    Damaged runs are left out, and so are models and runs that chose parameters with ``--select``, which may differ in
+    every fold.
+    """
     found = []
-    for run in _single_runs(runs):
-        content = run.manifest
-        configuration = content["configuration"]
-        name = _method_of(manifest, configuration)
-        scores = run.read_scores()
-        if not content["finished"] or name not in scores:
-            continue
-        task = task_from_json(configuration["task"])
-        metric = headline(task, configuration["metric"]).name
-        folds = describe_folds(
-            configuration["folds"],
-            cv=configuration["cv"],
-            splits=configuration["splits"],
-            n_seeds=len(configuration["seeds"]),
-            train_size=configuration["train_size"],
-        )
-        found.append(Evaluation(run.folder.name, folds, metric, Interval(**scores[name][metric])))
+    for run in list_runs(runs):
+        with contextlib.suppress(MirembedError, KeyError, OSError, TypeError, ValueError):
+            found += [one for member in run.members or [run] if (one := _evaluation(manifest, member)) is not None]
     return found
 
 
-def _single_runs(runs: Path) -> Iterator[RunFolder]:
-    """Yield the runs of a store, those of experiments too; damaged ones are left out."""
-    for run in list_runs(runs):
-        try:
-            members = run.members
-            for one in members or [run]:
-                _ = one.manifest["configuration"]["methods"]
-                yield one
-        except (MirembedError, KeyError, OSError, TypeError):
-            continue
+def _evaluation(manifest: Mapping[str, Any], run: RunFolder) -> Evaluation | None:
+    content, configuration = run.manifest, run.manifest["configuration"]
+    name, scores = _method_of(manifest, configuration), run.read_scores()
+    if not content["finished"] or name not in scores:
+        return None
+    metric = headline(task_from_json(configuration["task"]), configuration["metric"]).name
+    folds = describe_folds(
+        configuration["folds"],
+        cv=configuration["cv"],
+        splits=configuration["splits"],
+        n_seeds=len(configuration["seeds"]),
+        train_size=configuration["train_size"],
+    )
+    return Evaluation(run.folder.name, folds, metric, Interval(**scores[name][metric]))
 
 
 def _method_of(manifest: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
@@ -213,7 +208,8 @@ def _similarity(made: Mapping[str, Any]) -> str:
     return f"the learned similarity `{learned['spec']}`" if learned else "cosine similarity"
 
 
-def _training(made: Mapping[str, Any], task: Task, card: Card | None) -> str:
+def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str:
+    made = manifest["provenance"]
     dataset, settings = made["dataset"], made["settings"]
     title = f"`{dataset['spec']}`" + (f", {card.title}" if card else "")
     names = task.targets if isinstance(task, Regression) else task.classes
@@ -221,7 +217,10 @@ def _training(made: Mapping[str, Any], task: Task, card: Card | None) -> str:
     labels = counted(len(names), kind).replace("classs", "classes")
     n_excluded = len(dataset["excluded"])
     excluded = f", without {counted(n_excluded, 'track')} with known faults" if n_excluded else ""
-    lines = [f"All {counted(dataset['n_tracks'], 'track')} of {title}{excluded}, with {labels}."]
+    n_fitted = len(manifest["learner_recordings"] or manifest["recordings"])
+    tracks = counted(dataset["n_tracks"], "track")
+    tracks = f"All {tracks}" if n_fitted == dataset["n_tracks"] else f"{n_fitted} of {tracks}"
+    lines = [f"{tracks} of {title}{excluded}, with {labels}."]
     if origin := made.get("network_from"):
         lines.append(f"Only its learner: the network is that of {origin['model']}, from {origin['dataset']['spec']}.")
     lines.append(
@@ -234,8 +233,9 @@ def _training(made: Mapping[str, Any], task: Task, card: Card | None) -> str:
 def _scores(scores: Sequence[Evaluation], made: Mapping[str, Any]) -> str:
     if not scores:
         return (
-            "It has not been evaluated. Nothing is known about its predictions for tracks that it was not fitted to; "
-            f"`mirembed evaluate --dataset {made['dataset']['spec']}`, with the settings above, measures it."
+            "No run in the store has trained and tested models with the settings of this one. Its predictions for the "
+            "tracks that it was fitted to say nothing about others; "
+            f"`mirembed evaluate --dataset {made['dataset']['spec']}`, with the same settings, does."
         )
     rows = [f"| {one.run} | {one.folds} | {metric_named(one.metric).label} | {one.score} |" for one in scores]
     return "\n".join(
@@ -270,7 +270,7 @@ def _licenses(made: Mapping[str, Any], card: Card | None) -> str:
 
 def _license(distribution: str) -> str:
     try:
-        found = metadata(distribution)
+        found: Any = metadata(distribution)
     except PackageNotFoundError:
         return "not installed here"
     return str(found.get("License-Expression") or found.get("License") or "not stated")

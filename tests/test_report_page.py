@@ -197,6 +197,8 @@ def test_figures_are_saved_as_png_and_svg_and_tables_as_csv_and_latex(grid):
     assert all(
         found == ({".png", ".svg"} if kind == "figures" else {".csv", ".tex"}) for (kind, _), found in stems.items()
     )
+    methods = {"one-methods.md", "one-methods.tex", "two-methods.md", "two-methods.tex", "references.bib"}
+    assert {path.name for path in grid.methods} == methods
     names = {name for _, name in stems}
     assert {
         "one-curve",

@@ -128,7 +128,8 @@ class FullTracks(nn.Module):
             inputs = torch.cat([inputs, (frames - before) / self.std], dim=2)
         inputs = torch.where(is_inside[:, :, None], inputs, torch.zeros(()))
         inside = is_inside.to(torch.float32)
-        return torch.cat([self._embed(member, inputs, inside) for member in self.members], dim=1)
+        embedded: Tensor = torch.cat([self._embed(member, inputs, inside) for member in self.members], dim=1)
+        return embedded
 
     def _embed(self, member: nn.Module, inputs: Tensor, inside: Tensor) -> Tensor:
         if hasattr(member, "stream"):  # the result in one piece is the result of the whole track
@@ -147,8 +148,8 @@ class FullTracks(nn.Module):
         # A window after the end of its track counts for nothing, but a mean over no frames would not be finite.
         embedded = member(windows, torch.where(counts > 0, inside, torch.ones(())))
         total = (embedded * counts).reshape(batch, -1, embedded.shape[1]).sum(dim=1)
-        weights: Tensor = counts.reshape(batch, -1).sum(dim=1, keepdim=True)
-        return total / weights
+        mean: Tensor = total / counts.reshape(batch, -1).sum(dim=1, keepdim=True)
+        return mean
 
 
 def _traced(model: Model) -> bytes:
@@ -156,7 +157,7 @@ def _traced(model: Model) -> bytes:
     module = FullTracks([member.module() for member in model.members], model.normalization, model.form).eval()
     time = model.form.excerpt + 7
     example = torch.zeros(2, time, model.features.values), torch.tensor([time, time - 2])
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     axes = {"frames": {0: "batch", 1: "time"}, "lengths": {0: "batch"}, "embedding": {0: "batch"}}
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -178,7 +179,8 @@ def _traced(model: Model) -> bytes:
             f"torch cannot express the {model.members[0].choice.name} in ONNX ({reason}); use the model with "
             "`mirembed embed`"
         ) from error
-    return buffer.getvalue()
+    content: bytes = buffer.getvalue()
+    return content
 
 
 def _described(content: bytes, model: Model) -> bytes:
@@ -221,18 +223,22 @@ def _difference(content: bytes, model: Model) -> float:
     noise = rng.standard_normal((int(lengths.sum()), model.features.values)).astype(np.float32)
     frames = model.normalization.mean + model.normalization.std * noise
     expected = model.embed(frames, starts, lengths)
+    name = model.members[0].choice.name
     tracks = [frames[start : start + length] for start, length in zip(starts, lengths, strict=True)]
     try:
         found = [_run(content, tracks), *(_run(content, [track]) for track in tracks[:2])]
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(f"onnxruntime cannot compute the exported network: {reason}") from error
+        raise ModelError(
+            f"nothing was written: onnxruntime cannot compute the exported {name} ({reason}); use the model with "
+            "`mirembed embed`"
+        ) from error
     pairs = [(found[0], expected), *((one, expected[[row]]) for row, one in enumerate(found[1:]))]
     difference = max(float(np.abs(one - right).max()) for one, right in pairs)
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ModelError(
             f"nothing was written: the exported network computes other embeddings than the model, by up to "
-            f"{difference:.2g}; ONNX cannot express the {model.members[0].choice.name}, or a check in mirembed.testing "
+            f"{difference:.2g}; ONNX cannot express the {name}, or a check in mirembed.testing "
             "fails for it"
         )
     return difference

@@ -22,6 +22,7 @@ from mirembed.hookspecs import Card, Classification, Regression, Tags, Task
 from mirembed.models.learners import exact_spec
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
+from mirembed.registry.plugins import Kind
 from mirembed.reports.comparisons import shown_parameters
 from mirembed.reports.latex import breakable, escape_latex
 from mirembed.runs.record import RunRecord
@@ -180,7 +181,7 @@ class _Plugins:
             self.entries |= entries_of(card.citation)
         return card
 
-    def __call__(self, kind: str, spec: str, plugin: Mapping[str, Any]) -> str:
+    def __call__(self, kind: Kind, spec: str, plugin: Mapping[str, Any]) -> str:
         """Return a noun phrase for what a spec names."""
         phrase = citation = None
         with contextlib.suppress(MirembedError):
@@ -440,8 +441,8 @@ def _tests(run: RunRecord) -> str:
         )
     return (
         f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
-        "the corrected resampled t-test [@nadeau2003] at the level of 0.05, with Holm's correction [@holm1979] within "
-        f"{kind}; effect sizes are Hedges' g [@hedges1981]."
+        "the corrected resampled $t$-test [@nadeau2003] at the level of 0.05, with Holm's correction [@holm1979] in "
+        f"{kind}; effect sizes are Hedges' $g$ [@hedges1981]."
     )
 
 

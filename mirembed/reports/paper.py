@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import matplotlib
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mirembed.reports import style
@@ -52,11 +53,11 @@ def figure_pdf(figure: style.Figure, width: float, font_size: float = FONT_SIZE)
     return buffer.getvalue()
 
 
-def _scale_text(drawing: style.MatplotlibFigure, scale: float) -> None:
+def _scale_text(drawing: Figure, scale: float) -> None:
     """Multiply the size of all text; new ticks have the size of the others."""
     ticks = {axis: axis.get_ticklabels()[:1] for axes in drawing.axes for axis in (axes.xaxis, axes.yaxis)}
     sizes = {axis: labels[0].get_fontsize() * scale for axis, labels in ticks.items() if labels}
     for text in drawing.findobj(Text):
-        text.set_fontsize(text.get_fontsize() * scale)  # type: ignore[attr-defined]
+        text.set_fontsize(text.get_fontsize() * scale)
     for axis, size in sizes.items():
         axis.set_tick_params(which="both", labelsize=size)
