@@ -12,8 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from small_store import workers_run
 
 from mirembed.cli.main import app, main
 from mirembed.cli.output import print_json, print_table
+from mirembed.errors import MirembedError
 from mirembed.store import Store
 from mirembed.store.files import read_json, read_table
 
@@ -449,7 +451,26 @@ def test_json_has_paths_as_strings_and_refuses_other_objects(capsys):
             print_json({"value": value})
 
 
-HEAVY = ("torch", "numba", "sklearn", "pandas")
+def test_plain_values_are_read_as_typer_reads_them():
+    def outcome(read: Callable[[Any, Any], Any], value: object) -> object:
+        try:
+            return read(context, value)
+        except (typer.TyperException, MirembedError) as error:
+            return type(error)
+
+    read = 0
+    for _, command in commands(typer.main.get_command(app)):
+        context = typer.Context(command)
+        for parameter in command.get_params(context):
+            if parameter.callback is None:
+                for value in (None, parameter.default, "demo", "2", ["a", "b"], []):
+                    expected = outcome(partial(type(parameter).process_value, parameter), value)
+                    assert outcome(parameter.process_value, value) == expected, (command.name, parameter.name, value)
+                    read += 1
+    assert read > 500
+
+
+HEAVY = ("torch", "numba", "sklearn", "pandas", "pydantic")
 """Slow to import. pandas is no dependency, but pyarrow imports it where it is installed."""
 
 LOADED = f"""

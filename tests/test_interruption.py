@@ -177,7 +177,7 @@ def kill(process: subprocess.Popen) -> None:
 
 def stages(errors: str) -> list[str]:
     """The lines of the standard error output, but for what it says about the labels."""
-    return [line for line in errors.splitlines() if not line.startswith("class: ")]
+    return [line for line in errors.splitlines() if " classes from " not in line]
 
 
 def shards(store: Path) -> list[Path]:

@@ -408,7 +408,7 @@ def test_map_colors_by_the_given_column_or_lists_those_that_exist(fitted: Path) 
 
 @pytest.mark.slow
 def test_umap_places_a_library(fitted: Path) -> None:
-    printed = json.loads(drawn(fitted, "--out", "u.html", "--method", "umap", "--seed", "3", "--json").stdout)
+    printed = json.loads(drawn(fitted, "--out", "u.html", "--method", "umap", "--random-seed", "3", "--json").stdout)
     assert printed["method"] == "umap"
     assert printed["explained_variance"] is None
 

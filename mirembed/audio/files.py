@@ -82,11 +82,11 @@ def find_audio(root: Path) -> AudioFiles:
     walk = _Walk(root)
     paths = walk.find(root)
     start = len(str(root / "x")) - 1
-    relative = {path: str(path)[start:] for path in paths}
-    composed = {path: normalize("NFC", printable(name)) for path, name in relative.items()}
+    named = [(str(path)[start:], path) for path in paths]
+    composed = [(name if name.isascii() else normalize("NFC", printable(name)), name, path) for name, path in named]
     files: dict[str, Path] = {}
-    for path in sorted(paths, key=lambda path: composed[path] != relative[path]):
-        name = composed[path] if composed[path] not in files else printable(path.relative_to(root))
+    for as_composed, as_found, path in sorted(composed, key=lambda one: one[0] != one[1]):
+        name = as_composed if as_composed not in files else printable(as_found)
         if name in files:
             walk.skip(_MISNAMED, path)
         else:
@@ -193,7 +193,8 @@ def printable(path: Path | str) -> str:
     >>> printable(Path(os.fsdecode(b"caf\xe9.wav")))
     'caf\\xe9.wav'
     """
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fspath(path)
+    return text if text.isascii() else os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def failures_json(failures: Iterable[tuple[Path, str]]) -> list[dict[str, str]]:
@@ -295,7 +296,7 @@ class _Walk:
                         self.skip(_SPECIAL, entry.path)
                 except OSError as error:
                     self.skip(("path", error.strerror or str(error)), entry.path)
-        return [Path(file) for file in sorted(files, key=lambda file: file.split("/"))]
+        return [Path(file) for file in sorted(files, key=lambda file: file.replace("/", "\0"))]  # by parts
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Return what is in a folder; nothing if it cannot be read or searched, which is remembered."""

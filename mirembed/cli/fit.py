@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +13,12 @@ from mirembed.config import Settings, defaults
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
+from mirembed.specs import Spec
+from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.fit import FittedModel
+    from mirembed.registry import Registry
 
 
 def fit(
@@ -136,6 +140,7 @@ def fit(
                 command=command,
                 progress=progress,
             )
+        _prepare_queries(place, registry, Spec.parse(tracks.info.spec), fitted)
     lines = []
     for model in fitted:
         for note in model.notes:
@@ -149,6 +154,19 @@ def fit(
             *([_left(model)] if model.without_embeddings else []),
         ]
     print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)
+
+
+def _prepare_queries(store: Store, registry: Registry, dataset: Spec, fitted: Sequence[FittedModel]) -> None:
+    """Make the indexes of a music library, so that its first query takes no longer than the others."""
+    from mirembed.library.index import open_index
+    from mirembed.models.saved import read_identity
+
+    if not getattr(registry.find("dataset", dataset.name).factory, "takes_file_tags", False):
+        return
+    tracks = store.dataset(dataset)
+    for model in fitted:
+        folder, provenance = read_identity(store.models, str(model.folder))
+        open_index(store, tracks, tracks.info().task, folder.name, provenance["digest"])
 
 
 def _left(model: FittedModel) -> str:

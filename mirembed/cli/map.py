@@ -28,7 +28,7 @@ def map(  # noqa: A001
             help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
         ),
     ] = "pca",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers of UMAP.")] = 0,
+    random_seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers of UMAP.")] = 0,
     color: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +56,7 @@ def map(  # noqa: A001
     with ConsoleProgress() as progress:
         with interruptible():
             collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
-        drawn = draw_map(collection, method=method, seed=seed, color=color, progress=progress)
+        drawn = draw_map(collection, method=method, seed=random_seed, color=color, progress=progress)
         (write_map_table if out.suffix.lower() == ".parquet" else write_page)(out, drawn)
     n_bytes = out.stat().st_size
     lines = [f"map: {out} ({counted(len(drawn), 'track')}, {size(n_bytes)})", *drawn.notes()[1:3]]

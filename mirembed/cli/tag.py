@@ -116,6 +116,11 @@ def tag(
         plan = plan_tags(loaded, files, fields, min_score=min_score, existing=existing, progress=progress)
         if loaded.has_probabilities and loaded.calibration is None:
             progress.note("warning: these probabilities are the network's own outputs, which are not calibrated")
+        if plan.n_linked:
+            progress.note(
+                f"{counted(plan.n_linked, 'file')} to tag {'has' if plan.n_linked == 1 else 'have'} other hard links: "
+                "these keep the old tags, and no longer share disk space with the tagged file"
+            )
         log, n_written, failures = None, 0, list(plan.failures)
         if write:
             remove_unfinished(files.paths)
@@ -155,8 +160,13 @@ def _embedding(
     if len(rows) < len(library):
         n_left = counted(len(library) - len(rows), "file")
         progress.note(f"left out {n_left} missing or changed since the last update; run `{library.staleness.command}`")
-    recordings = [library.recordings[row] for row in rows]
-    yield EmbeddedFiles([library.path(row) for row in rows], recordings, library.vectors[rows], [])
+    yield EmbeddedFiles(
+        paths=[library.path(row) for row in rows],
+        recordings=[library.recordings[row] for row in rows],
+        embeddings=library.vectors[rows],
+        failures=[],
+        audio_hashes=[library.audio_hashes[row] for row in rows],
+    )
 
 
 def _new_undo_file(store: Path) -> Path:
@@ -228,6 +238,7 @@ def _print(
         "undo_file": str(log) if log is not None and n_written else None,
         "kept": plan.n_kept,
         "equal": plan.n_equal,
+        "hard_linked": plan.n_linked,
         "unsure": plan.n_unsure,
         "failures": failures_json(failures),
     }

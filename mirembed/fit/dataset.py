@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -39,7 +39,7 @@ from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import headline
-from mirembed.store import EmbeddingRows, Store
+from mirembed.store import EmbeddingRows, RecordingFacts, Store
 from mirembed.store.recordings import facts_of_frames
 from mirembed.store.tracks import Tracks
 from mirembed.training.labels import scale_for, undeclared
@@ -246,7 +246,7 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
     saved = []
     for method in job.methods:
         folder = training.folders[method.name]
-        model = _save_model(models.get(method.name), folder, method.learner, registry)
+        model = _save_model(models.get(method.name), folder, method.learner, registry, Store(training.store))
         network = _of_network(model)
         if network not in embeddings:
             embeddings[network] = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
@@ -375,7 +375,7 @@ def transfer(
     wanted = wanted_names(tracks.info.spec, [f"from-{network.name}"], name)
     with reserving(models, configuration, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
-        model = _save_model(model, folder, learner, registry)
+        model = _save_model(model, folder, learner, registry, store)
         path = _save_embeddings(model, store, tracks, embeddings)
         made_now = FittedModel(approach.name, folder, path, None, fitted.notes)
         return _embed_others(made_now, tracks, store, registry, progress)
@@ -408,20 +408,29 @@ def _check_trainable(tracks: Tracks) -> None:
     scale_for(tracks.task, tracks.label_array)
 
 
-def _save_model(model: Model | None, folder: Path, learner: Spec | None, registry: Registry) -> Model:
+def _save_model(model: Model | None, folder: Path, learner: Spec | None, registry: Registry, store: Store) -> Model:
     """Save a model, unless an interrupted fit has saved it already; return it as it is on disk."""
     if model is None or folder.exists():
         return Model.load(folder, registry)
     if model.estimator is not None and learner is not None:
         check_storable(model.estimator, learner, registry)
+    facts = facts_of_frames(store, model.features.parts)
+    model.audio_hashes = model.audio_hashes or _audio_hashes(model.recordings, facts)
+    model.learner_audio_hashes = _audio_hashes(model.learner_recordings, facts)
     model.save(folder)
     return model
+
+
+def _audio_hashes(recordings: Iterable[str], facts: Mapping[str, RecordingFacts]) -> list[str]:
+    """Return the digests of the decoded samples of recordings, as far as they are known."""
+    return [audio_hash for name in recordings if name in facts and (audio_hash := facts[name].audio_hash)]
 
 
 def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
     vectors = dict(zip(tracks.recordings, embeddings, strict=True))
-    rows = EmbeddingRows.of(vectors, facts_of_frames(store, model.features.parts), model.recordings)
+    facts = facts_of_frames(store, model.features.parts)
+    rows = EmbeddingRows.of(vectors, facts, {*model.recordings, *model.audio_hashes})
     with stored.lock():
         stored.write(model.provenance["digest"], rows)
     return stored.path
@@ -444,7 +453,7 @@ def _embed_others(
         model, n_done = Model.load(folder, registry), 0
         with stored.lock():
             for vectors in embed_frames(model, store, others, progress):
-                stored.append(digest, EmbeddingRows.of(vectors, facts, model.recordings))
+                stored.append(digest, EmbeddingRows.of(vectors, facts, {*model.recordings, *model.audio_hashes}))
                 embedded |= vectors.keys()
                 n_done += len(vectors)
                 progress.update(n_done)

@@ -266,7 +266,9 @@ def draw_map(
         explained=explained,
         trust=trust,
         missing=missing,
-        trained_on=sum(collection.recordings[row] in trained_on for row in rows),
+        trained_on=sum(
+            collection.recordings[row] in trained_on or collection.audio_hashes[row] in trained_on for row in rows
+        ),
     )
 
 

@@ -36,6 +36,7 @@ from mirembed.extract.summary import file_lines, has_failures, ids_of
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Track
 from mirembed.interruption import interruptible, raise_if_interrupted
+from mirembed.library.index import open_index
 from mirembed.models.inference import EmbeddedFile, embed_decoded, embed_frames
 from mirembed.models.model import Model
 from mirembed.models.saved import read_identity, read_manifest
@@ -77,6 +78,8 @@ class Updated:
         Tracks that were removed, because they are no longer listed.
     relabeled : int
         Tracks with another label or group than before.
+    dropped : int
+        Tracks whose files have changed and cannot be read: their old embeddings do not count any more.
     notes : dict of str to str
         Warnings about files that were decoded, by path.
     failures : list of Failure
@@ -103,6 +106,7 @@ class Updated:
     moved: int = 0
     pruned: int = 0
     relabeled: int = 0
+    dropped: int = 0
     notes: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     new_failures: list[Failure] = field(default_factory=list)
@@ -131,6 +135,7 @@ class Updated:
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
+            (self.dropped, f"dropped the old embeddings of {counted(self.dropped, 'changed file')} that failed"),
         ]
         lines += [line for happened, line in changes if happened]
         return lines + file_lines(self.notes, self.new_failures, self.failures)
@@ -237,6 +242,8 @@ def update(
             progress=progress,
         )
         done = work.run(listing.tracks, retry_failed)
+    # Here, because the first query should not take longer than the others.
+    open_index(store, found, refreshed.info.task, folder.name, str(provenance["digest"]))
     if keep_features:
         done.failed_before, done.notes = summary.failed_before, {**summary.notes, **done.notes}
         new = {failure.id for failure in (*summary.new_failures, *done.new_failures)}
@@ -303,7 +310,8 @@ class _Update:
         self._before = dict(zip(table["recording"].to_pylist(), table["duration"].to_pylist(), strict=True))
         self._new: dict[str, float | None] = {}
         self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
-        self._trained_on = set(read_manifest(self.folder)["recordings"])
+        manifest = read_manifest(self.folder)
+        self._trained_on = {*manifest["recordings"], *manifest.get("audio_hashes", ())}
         self._failures = Failures()
         self._notes: dict[str, str] = {}
         self._names = [self.store.features(part).name for part in self.features.parts]
@@ -334,8 +342,10 @@ class _Update:
                     self._write_tracks()
         new_failures = self._failures.report(self._names, self.accept_failures)
         self._write_failures()
+        dropped = self._drop_changed()
         self._stored.merge(self.digest, self._used_recordings())
-        return replace(self._summarize(tracks), failed_before=failed_before, new_failures=new_failures)
+        done = replace(self._summarize(tracks), failed_before=failed_before, new_failures=new_failures)
+        return replace(done, dropped=dropped)
 
     def _embed(
         self, with_frames: set[str], facts: Mapping[str, RecordingFacts], files: Sequence[FileToExtract]
@@ -432,6 +442,18 @@ class _Update:
         failures = list(self._failures)
         if failures != self.dataset.failures():
             self.dataset.write_failures(failures)
+
+    def _drop_changed(self) -> int:
+        """Forget the recordings of files that have changed and cannot be read; return the number of their tracks."""
+        tracks, dropped = self.refreshed.tracks, 0
+        for failure in self._failures:
+            track, stamp = tracks[failure.id], (failure.file_size, failure.file_mtime_ns)
+            if failure.features in self._names and track.recording and (track.file_size, track.file_mtime_ns) != stamp:
+                tracks[track.id] = replace(track, recording=None, file_size=-1, file_mtime_ns=-1)
+                dropped += 1
+        if dropped:
+            self._write_tracks()
+        return dropped
 
     def _used_recordings(self) -> set[str] | None:
         """Return the recordings that any dataset refers to; None if one is damaged."""

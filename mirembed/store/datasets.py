@@ -222,8 +222,8 @@ class DatasetStore:
         """
         if not self._folders.exists():
             return {}
-        columns = read_table(self._folders, ["path", "mtime_ns", "is_mount"]).to_pydict()
-        return {os.fsdecode(path): FolderState(*state) for path, *state in zip(*columns.values(), strict=True)}
+        names, *states = read_table(self._folders, ["path", "mtime_ns", "is_mount"]).to_pydict().values()
+        return dict(zip(map(os.fsdecode, names), map(FolderState, *states), strict=True))
 
     def write_folders(self, folders: Mapping[str, FolderState]) -> None:
         """Replace the folders of the audio, by path relative to it.
