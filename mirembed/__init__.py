@@ -1,14 +1,18 @@
 """mirembed: music embeddings that copy the similarity between labels.
 
-Plugins are written against the names below. The command line is ``mirembed --help``.
+`extract`, `fit`, `evaluate`, `load`, `open_run` and `Store` are for notebooks and programs; see `mirembed.api`. Plugins
+are written against the other names below. The command line is ``mirembed --help``.
 """
 
 from __future__ import annotations
+
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mirembed.api import Store, evaluate, extract, fit, load, open_run
     from mirembed.audio.by_essentia import essentia_algorithm, essentia_error
     from mirembed.audio.file_tags import FileTags, read_file_tags
     from mirembed.audio.files import AUDIO_SUFFIXES, AudioFiles, find_audio, is_audio, is_hidden, require_folder
@@ -64,6 +68,7 @@ __all__ = [
     "SamplesAudio",
     "Similarity",
     "Split",
+    "Store",
     "Tags",
     "Target",
     "Task",
@@ -71,11 +76,16 @@ __all__ = [
     "counted",
     "essentia_algorithm",
     "essentia_error",
+    "evaluate",
+    "extract",
     "find_audio",
     "find_playlists",
+    "fit",
     "hookimpl",
     "is_audio",
     "is_hidden",
+    "load",
+    "open_run",
     "playlist_matcher",
     "read_file_tags",
     "read_playlist",
@@ -85,6 +95,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "api": ("Store", "evaluate", "extract", "fit", "load", "open_run"),
     "audio.by_essentia": ("essentia_algorithm", "essentia_error"),
     "audio.file_tags": ("FileTags", "read_file_tags"),
     "audio.files": ("AUDIO_SUFFIXES", "AudioFiles", "find_audio", "is_audio", "is_hidden", "require_folder"),
@@ -111,3 +122,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Package(type(sys)):  # type: ignore[misc]
+    """Keeps the functions `evaluate`, `extract` and `fit`, although there are packages of the same names.
+
+    Python sets a package as an attribute of this one when it is first imported. It stays importable without that.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, type(sys)) and name in __all__):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -772,55 +772,7 @@ def test_extraction_does_not_wait_for_a_pipe(store, audio):
     assert len(stored(store)) == 6
 
 
-# Crashing workers
-
-
-def act(task: tuple[str, int]) -> int:
-    """In a worker: return the number, or end as requested."""
-    what, number = task
-    if what == "SIGSEGV":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "exit":
-        os._exit(3)
-    if what == "raise":
-        raise ValueError(number)
-    if what == "process":
-        return os.getpid()
-    return number
-
-
-def test_a_task_that_crashes_its_worker_is_named_and_the_others_finish():
-    tasks = [("return", 10), ("SIGSEGV", 11), ("return", 12), ("exit", 13)]
-    outcomes = sorted(workers.run(act, tasks, jobs=2), key=lambda outcome: outcome.index)
-    done, crashed, also_done, left = outcomes
-    assert (done, also_done) == (workers.Done(0, 10), workers.Done(2, 12))
-    assert isinstance(crashed, workers.Crashed)
-    assert "native code (SIGSEGV)" in crashed.reason
-    assert isinstance(left, workers.Crashed)
-    assert re.search(r"code 3\b", left.reason)
-
-
-def test_tasks_handed_out_after_a_crash_share_a_worker():
-    crashed, *rest = workers.run(act, [("SIGSEGV", 0), *[("process", 0)] * 3], jobs=1)
-    assert isinstance(crashed, workers.Crashed)
-    assert len({outcome.result for outcome in rest}) == 1
-
-
-def variable(name: str) -> str | None:
-    """In a worker."""
-    return os.environ.get(name)
-
-
-def test_workers_compute_in_a_fixed_order(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    expected = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    outcomes = workers.run(variable, list(expected), jobs=1)
-    assert [outcome.result for outcome in outcomes] == list(expected.values())
-
-
-def test_an_exception_in_a_worker_reaches_the_caller():
-    with pytest.raises(ValueError, match="7"):
-        list(workers.run(act, [("return", 1), ("raise", 7)], 1))
+# A crashing decoder
 
 
 @pytest.fixture

@@ -195,14 +195,16 @@ def test_the_same_fit_twice_at_once_is_refused_and_harmless(store, tmp_path):
     assert is_whole(entry)
 
 
-@pytest.mark.parametrize("name", ["x/b", "../../evil", "..", ".hidden", "", "a b", "-x", "x" * 61, "a\n"])
-def test_a_name_that_cannot_name_a_folder_is_an_error(store, tmp_path, name):
-    with pytest.raises(SpecError, match=f"--name {re.escape(name)}: "):
-        fit_here(store, tmp_path / "models", "nn", name=name)
+def test_a_name_that_cannot_name_a_folder_is_an_error(store, tmp_path):
+    names = ["x/b", "../../evil", "..", ".hidden", "", "a b", "-x", "x" * 61, "a\n"]
+    for name in names:
+        with pytest.raises(SpecError, match=f"--name {re.escape(name)}: "):
+            fit_here(store, tmp_path / "models", "nn", name=name)
     assert not (tmp_path / "models").exists()
     [network] = fit_here(store, tmp_path / "models", "nn", name="a.b_c-1")
-    with pytest.raises(SpecError, match=f"--name {re.escape(name)}: "):
-        transfer_here(store, network.folder, tmp_path / "models", name=name)
+    for name in names:
+        with pytest.raises(SpecError, match=f"--name {re.escape(name)}: "):
+            transfer_here(store, network.folder, tmp_path / "models", name=name)
     assert {path.name for path in tmp_path.iterdir()} == {"store", "models"}
 
 

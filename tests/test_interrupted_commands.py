@@ -32,7 +32,7 @@ from mirembed.store import Store
 
 pytestmark = pytest.mark.slow
 
-N_KILLS = int(os.environ.get("MIREMBED_KILLS", "2"))
+N_KILLS = int(os.environ.get("MIREMBED_KILLS", "1"))
 """How often commands are killed, and how often they are interrupted."""
 
 SECONDS = float(os.environ.get("MIREMBED_SECONDS", "inf"))

@@ -48,7 +48,7 @@ def work(tmp_path_factory) -> Path:
     shutil.copyfile(folder / "tones" / "low" / "low-0.wav", folder / "new" / "renamed.wav")
     with workers_run(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        options = ["--epochs", "20", "--engine", "torch"]
+        options = ["--epochs", "40", "--network", "mlp"]
         labeled = "folder:labels=labels.csv,target=height"
         for dataset in ("folder", labeled):
             invoke("extract", "--dataset", dataset, "--audio", "tones")

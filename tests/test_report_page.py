@@ -27,6 +27,8 @@ from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.store.files import read_table, write_table
 
+pytestmark = pytest.mark.slow
+
 NASTY = "<script>alert('1')</script>"
 SMALL = {"rbf-sl": 0.9, "nn": 0.5}
 PNG = b"\x89PNG\r\n\x1a\n"

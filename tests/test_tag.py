@@ -36,6 +36,8 @@ from mirembed.errors import StoreWriteError
 from mirembed.library.undo import Undo, difference, read_undo, restore, undo_log
 from mirembed.store import Store
 
+pytestmark = pytest.mark.slow
+
 FORMATS = ("wav", "flac", "mp3", "ogg", "opus", "aiff")
 LOWEST = ("--min-score", "0")
 
@@ -305,9 +307,7 @@ def test_targets_get_fields_of_their_names(mirembed, tmp_path):
     (audio / "labels.csv").write_text("\n".join(["path,valence,my arousal", *rows]))
     dataset = ("--dataset", "folder:labels=labels.csv,target=valence+my arousal")
     mirembed("extract", *dataset, "--audio", audio, "--store", "s")
-    mirembed(
-        "fit", *dataset, "--similarity", "rbf", "--epochs", "1", "--name", "m", "--store", "s", "--engine", "torch"
-    )
+    mirembed("fit", *dataset, "--similarity", "rbf", "--epochs", "1", "--name", "m", "--store", "s", "--network", "mlp")
     (audio / "labels.csv").rename(tmp_path / "labels.csv")
     found = json.loads(mirembed("tag", "m", "--write", "--store", "s", "--json").stdout)
     assert found["fields"] == ["VALENCE", "MY_AROUSAL"]
@@ -451,7 +451,6 @@ def kill_soon(words: list[str], folder: Path, begun: Path, seconds: float) -> No
     process.wait()
 
 
-@pytest.mark.slow
 def test_a_killed_tagging_leaves_every_file_old_or_new_and_can_be_undone(mirembed, tmp_path, audio):
     n_kills = int(os.environ.get("MIREMBED_KILLS", "2"))
     before = content(audio)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,17 @@ from test_interruption import is_stopped
 from mirembed.audio.folders import FolderState
 from mirembed.extract import file_features
 from mirembed.features import compute
+from mirembed.interruption import InterruptHandler
 from mirembed.inventory import contents, verify
+from mirembed.library import update as updating
 from mirembed.library.collection import Collection
+from mirembed.models import inference
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import EmbeddingRows, Store
+from mirembed.store.embeddings import StoredEmbeddings
+
+pytestmark = pytest.mark.slow
 
 REGISTRY = Registry.discover()
 
@@ -40,7 +46,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tones(folder / "music", 2, 1.0)
     for command in (
         "extract --dataset folder --audio music --store s --jobs 1",
-        "fit --store s --similarity rbf --epochs 2 --engine torch --name m --jobs 1",
+        "fit --store s --similarity rbf --epochs 2 --network mlp --name m --jobs 1",
     ):
         assert run_here(folder, command.split()).returncode == 0
     return folder
@@ -279,6 +285,17 @@ def test_an_update_makes_the_index_of_the_library(library):
         assert index.read_bytes() == made
 
 
+def test_fit_makes_the_index_of_a_library(library, mirembed):
+    store = library.store.root
+    mirembed("extract", "--dataset", "library:label=folder", "--audio", library.music, "--store", store, "--jobs", 1)
+    flags = ("--approach", "nn", "--epochs", 1, "--engine", "torch", "--name", "n", "--jobs", 1, "--store", store)
+    mirembed("fit", "--dataset", "library:label=folder", *flags)
+    [index] = (store / "cache").glob("library-library*")
+    made = index.read_bytes()
+    assert len(Collection.open(library.store, REGISTRY, "n")) == 6
+    assert index.read_bytes() == made
+
+
 # Files that fail
 
 
@@ -456,7 +473,7 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
         replace(tracks[0], id="not extracted", label=None, recording=None, file_size=-1, file_mtime_ns=-1),
     ]
     dataset.write_tracks([*tracks, *more], info)
-    done = mirembed("fit", "--store", store.root, "--epochs", 1, "--engine", "torch", "--jobs", 1, "--json")
+    done = mirembed("fit", "--store", store.root, "--epochs", 1, "--network", "mlp", "--jobs", 1, "--json")
     (model,) = json.loads(done.stdout)["models"]
     assert model["without_embeddings"] == 1
     found = Collection.open(store, REGISTRY, Path(model["model"]).name)
@@ -472,12 +489,13 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
 
 # Killed and interrupted
 
+
 PROGRAM = """
 import os, signal, sys
 import mirembed.library.update as update
 import mirembed.models.inference as inference
-from mirembed.store.embeddings import StoredEmbeddings
 update.SHARD_ROWS = inference.HELD_BYTES = 1
+from mirembed.store.embeddings import StoredEmbeddings
 append, appended = StoredEmbeddings.append, []
 
 def append_and_stop(self, digest, rows):
@@ -488,55 +506,52 @@ def append_and_stop(self, digest, rows):
 
 StoredEmbeddings.append = append_and_stop
 from mirembed.__main__ import main
-from mirembed.interruption import handle_interrupts
-handle_interrupts()
 sys.argv[0] = "mirembed"
 main()
 """
 
 
-@contextlib.contextmanager
-def updating(library: Library) -> Iterator[subprocess.Popen[str]]:
-    """Run an update that writes each embedding separately, and stops after the third, in a session of its own."""
+def kill_after_the_third(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "update", "m", "--store", library.store.root, "--jobs", "2", "--json"],
         env={name: value for name, value in clean_environment().items() if not name.startswith("COV")},
         start_new_session=True,
-        text=True,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
     try:
-        yield process
+        wait_until(lambda: is_stopped(process))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def interrupt_after_the_third(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, appended = StoredEmbeddings.append, []
 
+    def append_and_interrupt(self: StoredEmbeddings, digest: str, rows: EmbeddingRows) -> None:
+        append(self, digest, rows)
+        appended.append(rows)
+        if len(appended) == 3:
+            signal.raise_signal(signal.SIGINT)
 
-def interrupt(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGINT)
-    os.killpg(process.pid, signal.SIGCONT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
+    signal.signal(signal.SIGINT, InterruptHandler())
+    with monkeypatch.context() as patch:
+        patch.setattr(updating, "SHARD_ROWS", 1)
+        patch.setattr(inference, "HELD_BYTES", 1)
+        patch.setattr(StoredEmbeddings, "append", append_and_interrupt)
+        said = library.update(code=1)["error"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert "the same command resumes from there" in said
-    assert "Traceback" not in said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("end", [kill, interrupt])
-def test_a_stopped_update_resumes_where_it_was(library, end: Callable[[subprocess.Popen[str]], None]):
+@pytest.mark.parametrize("stop", [kill_after_the_third, interrupt_after_the_third])
+def test_a_stopped_update_resumes_where_it_was(library, monkeypatch, stop: Callable[..., None]):
     for number in range(12):
         library.add(f"new/{number}.wav", seed=number, seconds=0.5)
     stored = library.store.embeddings("m")
-    with updating(library) as process:
-        wait_until(lambda: is_stopped(process))
-        end(process)
+    stop(library, monkeypatch)
     n_done = len(stored.read(stored.digest())) - 6
     assert 3 <= n_done < 12
     assert verify(library.store) == []

@@ -22,6 +22,8 @@ from mirembed import workers
 from mirembed.errors import WorkerError
 from mirembed.workers.processes import forkserver
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 
@@ -55,6 +57,8 @@ def act(task: tuple[str, Any]) -> Any:
         return LEAKED
     if what == "modules":
         return set(sys.modules)
+    if what == "variable":
+        return os.environ.get(number)
     if what == "parent":
         return os.getppid()
     if what == "kill process":
@@ -67,6 +71,8 @@ def act(task: tuple[str, Any]) -> Any:
     if what == "print":
         print("printed by a worker")
     if what == "raise":
+        raise ValueError(number)
+    if what == "raise oddly":
         raise UnpicklableError(1, 2)
     return number
 
@@ -185,7 +191,25 @@ def test_output_of_a_worker_is_not_lost(capfd, forks):
 
 def test_an_exception_that_cannot_be_pickled_keeps_its_type_and_text(run):
     with pytest.raises(RuntimeError, match="UnpicklableError: 1 and 2"):
-        list(run(act, [("raise", 0)], 1))
+        list(run(act, [("raise oddly", 0)], 1))
+
+
+def test_an_exception_in_a_worker_reaches_the_caller():
+    with pytest.raises(ValueError, match="7"):
+        list(workers.run(act, [("return", 1), ("raise", 7)], 1))
+
+
+def test_workers_compute_in_a_fixed_order(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    expected = {"OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    outcomes = workers.run(act, [("variable", name) for name in expected], 1)
+    assert [outcome.result for outcome in outcomes] == list(expected.values())
+
+
+def test_tasks_handed_out_after_a_crash_share_a_worker():
+    crashed, *rest = workers.run(act, [("crash", 0), *[("process", 0)] * 3], 1)
+    assert isinstance(crashed, workers.Crashed)
+    assert len({outcome.result for outcome in rest}) == 1
 
 
 @pytest.mark.parametrize("forks", [False, True])

@@ -208,7 +208,7 @@ def file_stamp(path: Path) -> tuple[int, int]:
     A time before 1678 or after 2262, which does not fit in 64 bits, is replaced by the nearest that does.
     """
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 (faster than Path.stat)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return -1, -1
     return status.st_size, max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
@@ -278,8 +278,14 @@ class _Walk:
         while pending:
             folder, real, linked = pending.pop()
             for entry in self._entries(folder):
-                ending = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (much faster than Path, as below)
+                name = entry.name
                 try:
+                    # What most entries are, found out first, because there may be hundreds of thousands.
+                    is_visible = name[0] != "." and name[name.rfind(".") :].lower() in AUDIO_SUFFIXES
+                    if is_visible and entry.is_file(follow_symlinks=False):
+                        files.append(entry.path)
+                        continue
+                    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 (much faster than Path, as below)
                     target = Path(os.path.realpath(entry.path)) if entry.is_symlink() else None
                     if is_hidden_name(entry.name):
                         if ending in AUDIO_SUFFIXES or entry.is_dir():

@@ -434,11 +434,11 @@ def _refresh(
     tracks: dict[str, StoredTrack] = {}
     for track in listed:
         old = before.pop(track.id, None)
-        recording, (path, *stamp) = recordings.get(track.id), keys[track.id]
+        recording, (path, size, mtime) = recordings.get(track.id), keys[track.id]
         if recording is None:
             recording = old.recording if old else None
-            stamp = [old.file_size, old.file_mtime_ns] if old else [-1, -1]
-        tracks[track.id] = StoredTrack(track.id, recording, track.label, track.group, path, *stamp, listed=True)
+            size, mtime = (old.file_size, old.file_mtime_ns) if old else (-1, -1)
+        tracks[track.id] = StoredTrack(track.id, recording, track.label, track.group, path, size, mtime)
         if old is not None and old.id == track.id:
             summary.relabeled += (track.label, track.group) != (old.label, old.group)
     summary.moved = len(moved)

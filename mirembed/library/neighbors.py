@@ -39,6 +39,8 @@ from mirembed.store import Store
 from mirembed.store.exports import write_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mirembed.models.inference import EmbeddedFiles
 
 Reason: TypeAlias = Literal["copy", "missing", "excluded", "artist", "album", "unwritable"]
@@ -372,11 +374,16 @@ def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
     StoreWriteError
         If the file cannot be written.
     """
+    columns, rows = found.table()
+    write_rows(path, rows, neighbors_schema(columns), bom=bom)
+
+
+def neighbors_schema(columns: Sequence[str]) -> pa.Schema:
+    """Return the names and types of the columns of `Neighbors.table`."""
     import pyarrow as pa
 
-    columns, rows = found.table()
     types = [pa.int64(), *[pa.string()] * 5, *[pa.float64()] * (len(columns) - 6)]
-    write_rows(path, rows, pa.schema(list(zip(columns, types, strict=True))), bom=bom)
+    return pa.schema(list(zip(columns, types, strict=True)))
 
 
 def open_present(store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress) -> Collection:

@@ -344,8 +344,8 @@ class _Update:
         self._write_failures()
         dropped = self._drop_changed()
         self._stored.merge(self.digest, self._used_recordings())
-        done = replace(self._summarize(tracks), failed_before=failed_before, new_failures=new_failures)
-        return replace(done, dropped=dropped)
+        done = self._summarize(tracks)
+        return replace(done, failed_before=failed_before, new_failures=new_failures, dropped=dropped)
 
     def _embed(
         self, with_frames: set[str], facts: Mapping[str, RecordingFacts], files: Sequence[FileToExtract]

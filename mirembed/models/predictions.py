@@ -168,10 +168,14 @@ def write_predictions(
     StoreWriteError
         If the file cannot be written.
     """
+    write_rows(path, (list(row.values()) for row in rows), predictions_schema(task, columns), bom=bom)
+
+
+def predictions_schema(task: Task, columns: Sequence[str]) -> pa.Schema:
+    """Return the names and types of the columns of predictions; see `prediction_columns`."""
     import pyarrow as pa
 
-    schema = pa.schema([(name, _column_type(name, task)) for name in columns])
-    write_rows(path, (list(row.values()) for row in rows), schema, bom=bom)
+    return pa.schema([(name, _column_type(name, task)) for name in columns])
 
 
 def _column_type(name: str, task: Task) -> pa.DataType:

@@ -257,13 +257,26 @@ def open_run(runs: Path, name: str) -> RunRecord:
         There is no such run, or it is damaged.
     """
     run = find_run(runs, name)
-    manifest, members = run.manifest, run.members
+    members = run.members
     if members:
         names = ", ".join(f"{run.folder.name}/{member.folder.name}" for member in members)
         raise EvaluationError(f"{run.folder} contains several runs; choose one of them: {names}")
-    if not manifest["finished"]:
-        raise EvaluationError(f"the run {run.folder} is not finished; resume it with: {manifest['command']}")
+    require_finished(run)
     return _read(run)
+
+
+def require_finished(run: RunFolder) -> None:
+    """Refuse a run that is still running, or was interrupted.
+
+    Raises
+    ------
+    EvaluationError
+    """
+    state = run.state
+    if state == "running":
+        raise EvaluationError(f"the run {run.folder} is still running; wait until it ends")
+    if state != "finished":
+        raise EvaluationError(f"the run {run.folder} is not finished; resume it with: {run.manifest['command']}")
 
 
 @interruptible()

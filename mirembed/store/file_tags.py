@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,7 @@ class KnownFileTags:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._keys: dict[Path, tuple[str, int, int]] = {}
+        self._keys: dict[str, tuple[str, int, int]] = {}
 
     def __call__(self, path: Path) -> FileTags:
         """Return the file tags of a file; empty if it cannot be read."""
@@ -42,9 +43,10 @@ class KnownFileTags:
 
     def key(self, path: Path) -> tuple[str, int, int]:
         """Return the absolute path, size and modification time of a file, as they were when it was first asked for."""
-        key = self._keys.get(path)
+        name = os.fspath(path)
+        key = self._keys.get(name)
         if key is None:
-            key = self._keys[path] = (absolute(path), *file_stamp(path))
+            key = self._keys[name] = (absolute(path), *file_stamp(path))
         return key
 
     def are_in(self, dataset: DatasetStore, paths: Mapping[str, Path]) -> bool:
