@@ -35,6 +35,9 @@ pytestmark = pytest.mark.slow
 N_KILLS = int(os.environ.get("MIREMBED_KILLS", "1"))
 """How often commands are killed, and how often they are interrupted."""
 
+SECONDS = float(os.environ.get("MIREMBED_SECONDS", "inf"))
+"""In which an interrupted command must end: ``make torture`` says so, the other tests do not depend on the machine."""
+
 TESTED_ELSEWHERE = 3
 """How many of the first cases test_kills.py and test_interruption.py test too: few trials begin after them."""
 
@@ -234,17 +237,20 @@ def test_every_command_that_writes_may_be_killed_at_any_moment(world, tmp_path):
 
 def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
     """It ends with the exit code 1 and one line that is true, and leaves neither processes nor half a file."""
-    rng = np.random.default_rng(9)
+    rng = np.random.default_rng(N_KILLS)
     last: dict[str, tuple[Case, Path]] = {}
+    slowest = dict.fromkeys((case.arguments for case in CASES), 0.0)
     n_interrupted = 0
     for number, case, folder in trials(world[0], tmp_path, writing=False):
         with command(case, folder, world[1]) as process:
             wait_for_a_moment(case, process, rng.uniform(0, 1.1))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
+            pressed = time.monotonic()
             _, errors = process.communicate(timeout=120)
+            seconds = time.monotonic() - pressed
             wait_until(lambda session=process.pid: not living(session))
-        about = (number, case.arguments, errors)
+        about = (number, case.arguments, seconds, errors)
         assert_sound(folder, killed=False)
         if process.returncode == 0:  # it was about to end
             continue
@@ -254,8 +260,11 @@ def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
         assert errors.count("interrupted") == 1, about
         *_, said = errors.splitlines()
         assert said == "interrupted" or (said.startswith("interrupted; ") and case.says in said), about
+        assert seconds < SECONDS, about
+        slowest[case.arguments] = max(seconds, slowest[case.arguments])
         if not case.arguments.startswith("store rm"):
             last[case.arguments] = case, folder
     assert n_interrupted
+    print(n_interrupted, "interruptions; the most seconds:", slowest)
     for case, folder in last.values():
         assert_ends(case, folder, world[1])
