@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from small_store import class_frames, experiment, open_tracks, workers_run, write_classes, write_targets
+from small_store import class_frames, experiment, open_tracks, workers_run, write_classes, write_tags
 
 import mirembed
 from mirembed.errors import AudioError, SpecError, UnknownNameError
