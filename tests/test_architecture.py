@@ -37,8 +37,8 @@ LAYERS = [
     {"fit", "library", "runs", "testing"},
     {"compare", "evaluate", "inventory"},
     {"removal", "reports"},
-    {"api", "sklearn"},
-    {"cli"},
+    {"api"},
+    {"cli", "sklearn"},
 ]
 """The packages of the core, lowest layer first: each imports only lower layers, and modules of layer 0 each other."""
 
