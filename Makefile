@@ -48,7 +48,8 @@ fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz.py --files $(or $(FILES),5000) --seed $(or $(SEED),0)
 
 torture: $(VENV)/.installed-test
-	MIREMBED_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/test_kills.py tests/test_interrupted_commands.py
+	MIREMBED_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/test_kills.py tests/test_interrupted_commands.py \
+		tests/test_store_command.py tests/test_tag.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.speed

@@ -201,10 +201,10 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             network = PluginNetwork.create(registry, Spec.parse(settings.network[0]))
             training = self._training(settings, network, frames.shape[1], progress.note)
             [approach] = settings.approaches
-            similarities = [
+            similarity, of_labels = (
                 None if spec is None else PluginSimilarity.create(registry, spec, training.device)
                 for spec in (approach.similarity, approach.label_similarity)
-            ]
+            )
             vectors = label_vectors(self.task_, labels, scale_for(self.task_, labels))
             data = TrainingData(frames, starts, lengths, self.task_, vectors, self._normalization)
             progress.start(f"training for {settings.epochs} epochs", settings.ensemble * settings.epochs)
@@ -216,9 +216,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                     progress.update(done + epoch)
 
                 with one_thread():
-                    trained.append(
-                        train(data, network, replace(training, member=member), *similarities, on_epoch=on_epoch)
-                    )
+                    one = replace(training, member=member)
+                    trained.append(train(data, network, one, similarity, of_labels, on_epoch=on_epoch))
         inputs = self._form.inputs(frames.shape[1])
         weights = [NetworkWeights.of(one.network, network.choice, inputs, registry) for one in trained]
         # Without the registry, which cannot be pickled.
@@ -355,9 +354,9 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             tracks = self._frames_of_files(one_by_one, features, registry)
         else:
             tracks = [_checked_frames(one, number) for number, one in enumerate(one_by_one)]
-        n_values = tracks[0].shape[1] if fitting else self.n_features_in_
         if fitting:
-            self.n_features_in_ = n_values
+            self.n_features_in_: int = tracks[0].shape[1]
+        n_values = self.n_features_in_
         for number, one in enumerate(tracks):
             if one.shape[1] != n_values:
                 where = "the first" if fitting else "those in fit"

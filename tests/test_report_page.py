@@ -27,6 +27,8 @@ from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.store.files import read_table, write_table
 
+pytestmark = pytest.mark.slow
+
 NASTY = "<script>alert('1')</script>"
 SMALL = {"rbf-sl": 0.9, "nn": 0.5}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -41,7 +43,7 @@ def nasty(tmp_path_factory) -> WrittenReport:
     notes = [f"a note of {NASTY}"]
     write_report_run(folder, classes, skill=SMALL, n_tracks=30, ids=ids, notes=notes, versions={"python": NASTY})
     (folder / "experiment.toml").write_text(f"dataset = '{NASTY}'")
-    return report(folder)
+    return report(folder, drawn=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def grid(tmp_path_factory) -> WrittenReport:
     folder = tmp_path_factory.mktemp("runs") / "grid-1"
     write_report_run(folder / "one", CLASSES, skill=SMALL, n_tracks=30)
     write_report_run(folder / "two", TARGETS, skill=SMALL, n_tracks=30)
-    return report(write_grid(folder, ["one", "two"]))
+    return report(write_grid(folder, ["one", "two"]), drawn=True)
 
 
 # The page
@@ -178,7 +180,7 @@ def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
     contents = [
         {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
         for out in (tmp_path / "a", tmp_path / "b")
-        if report(folder, out)
+        if report(folder, out, drawn=True)
     ]
     assert len(contents[0]) > 10
     assert contents[0] == contents[1]

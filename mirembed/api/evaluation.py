@@ -24,6 +24,7 @@ from mirembed.api.words import (
 from mirembed.config import Settings, read_experiment, read_preset
 from mirembed.errors import SpecError
 from mirembed.progress import Progress
+from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     from mirembed.evaluate.estimate import Estimate
@@ -107,6 +108,7 @@ def plan(
     from mirembed.evaluate.experiment import plan_experiment
     from mirembed.runs.summary import find_run
 
+    check_writable(store.root / "store.json", "--store")
     is_file = config is not None and (config.is_file() or config.suffix == ".toml")
     repeats = None if config is None or is_file else find_run(store.runs, str(config))
     settings = _settings(given, where, config, repeats, preset)

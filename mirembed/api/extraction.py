@@ -12,6 +12,7 @@ from mirembed.api.tables import facts_html
 from mirembed.api.words import PathLike, StoreLike, dataset_of, discover, number_of, path_of, plain, store_of, text_of
 from mirembed.errors import MirembedError
 from mirembed.progress import Progress
+from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,6 +75,7 @@ def extract(
     timeout: float | None = None,
     max_failures: int | str | None = None,
     retry_failed: bool = False,
+    accept_failures: bool | None = None,
     prune: bool = False,
     yes: bool | Callable[[str], None] = False,
     progress: bool | Progress = True,
@@ -108,6 +110,8 @@ def extract(
         Stop if more files fail: a number, or a share such as ``"5%"``.
     retry_failed : bool
         Retry files that failed before.
+    accept_failures : bool, optional
+        Whether to accept that the files that fail do so, or to take that back. Default: neither.
     prune : bool
         Remove tracks from the store that the dataset no longer lists.
     yes : bool or callable
@@ -149,6 +153,7 @@ def extract(
 
     with reporting(progress, RESUMES) as reported, on_executor(executor, scheduler, workers):
         registry, place = discover(reported.note), store_of(store)
+        check_writable(place.root / "store.json", "--store")
         spec = dataset_of(dataset) or place.only_spec()
         features_infos = features_to_extract(
             registry, place.dataset(spec), [text_of("features", one) for one in wanted_features]
@@ -174,6 +179,7 @@ def extract(
             jobs=workers or available_jobs(),
             limit=most,
             retry_failed=retry_failed,
+            accept_failures=accept_failures,
             prune=prune,
             confirm=confirm,
             options=ExtractOptions(backend, seconds),

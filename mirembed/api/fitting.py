@@ -25,6 +25,7 @@ from mirembed.config import Settings
 from mirembed.errors import SpecError
 from mirembed.progress import Progress, counted
 from mirembed.specs import Spec
+from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     from mirembed.fit import FittedModel
@@ -103,16 +104,20 @@ def fit_models(
     from mirembed.datasets.changes import noting_changes
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
+    from mirembed.fit.names import check_name
     from mirembed.fit.resolve import resolve_settings
     from mirembed.fit.saved import SavedNetwork, needed_features
     from mirembed.store.tracks import open_tracks
     from mirembed.workers import available_jobs
 
+    check_writable(store.root / "store.json", "--store")
     if from_ is None:
         settings, given_features = resolve_settings(settings, registry)
+        check_name(store.models, name, [method.name for method in settings.methods])
         needed = needed_features(given_features, settings.methods, {})
     else:
         saved = SavedNetwork.open(store.models, from_)
+        check_name(store.models, name, [from_])
         saved.check_stored(store, registry)
         needed = [saved.features]
     opened = noting_changes(registry, store, open_tracks(store, store.find(dataset), needed, progress), progress)
@@ -122,20 +127,35 @@ def fit_models(
         made = transfer(
             tracks, store, saved.folder, spec, registry, store.models, name=name, command=command, progress=progress
         )
-        return Fits(tracks, [made])
-    models = run(
-        tracks,
-        store,
-        settings,
-        registry,
-        store.models,
-        seed=settings.seed[0],
-        jobs=jobs or available_jobs(),
-        name=name,
-        command=command,
-        progress=progress,
-    )
+        models = [made]
+    else:
+        models = run(
+            tracks,
+            store,
+            settings,
+            registry,
+            store.models,
+            seed=settings.seed[0],
+            jobs=jobs or available_jobs(),
+            name=name,
+            command=command,
+            progress=progress,
+        )
+    _prepare_queries(store, registry, Spec.parse(tracks.info.spec), models)
     return Fits(tracks, models)
+
+
+def _prepare_queries(store: Store, registry: Registry, dataset: Spec, fitted: Sequence[FittedModel]) -> None:
+    """Make the indexes of a music library, so that its first query takes no longer than the others."""
+    from mirembed.library.index import open_index
+    from mirembed.models.saved import read_identity
+
+    if not getattr(registry.find("dataset", dataset.name).factory, "takes_file_tags", False):
+        return
+    tracks = store.dataset(dataset)
+    for model in fitted:
+        folder, provenance = read_identity(store.models, str(model.folder))
+        open_index(store, tracks, tracks.info().task, folder.name, provenance["digest"])
 
 
 def what_is_left(model: FittedModel) -> list[str]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mirembed.audio.files import is_hidden_name
 from mirembed.interruption import interruptible
 
 
-@dataclass(frozen=True)
-class FolderState:
+class FolderState(NamedTuple):
     """The state of a folder at some moment.
 
     Attributes

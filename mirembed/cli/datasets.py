@@ -11,7 +11,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.app import App
-from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, heading, print_result
 from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted, first_names
 from mirembed.store import Store
@@ -44,9 +44,7 @@ def show(name: options.DatasetName, json: options.Json = False) -> None:
     from mirembed.datasets.catalog import describe
 
     description = describe(options.discover(), name)
-    paragraphs = [
-        f"{typer.style(heading, bold=True)}\n{indent(text, '  ')}\n" for heading, text in description.paragraphs()
-    ]
+    paragraphs = [f"{heading(title)}\n{indent(text, '  ')}\n" for title, text in description.paragraphs()]
     print_result(json, lambda: asdict(description), paragraphs)
 
 
@@ -79,6 +77,7 @@ def check(
             schemes={**official_splits(registry, name), **listing.schemes},
             cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
             jobs=options.jobs_or_cores(jobs),
+            failures=place.dataset(name).failures(),
             progress=progress,
         )
     n_errors = sum(finding.level == "error" for finding in report.findings)

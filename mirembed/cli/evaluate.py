@@ -13,7 +13,6 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
 from mirembed.config import Settings, defaults
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
-from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.compare.families import Family
@@ -151,6 +150,7 @@ def evaluate(
         from mirembed.api.evaluation import plan
         from mirembed.compare.families import describe_best, run_families
         from mirembed.runs.record import open_run
+        from mirembed.store import Store
         from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()

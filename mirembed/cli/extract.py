@@ -49,6 +49,7 @@ def extract(
         str | None, typer.Option(metavar="N|P%", help="Stop if more than N files, or more than P % of them, fail.")
     ] = None,
     retry_failed: options.RetryFailed = False,
+    accept_failures: options.AcceptFailures = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,
@@ -59,7 +60,7 @@ def extract(
 
     Computes only what is missing or has changed.
     Recordings that the store knows are not decoded again, whatever their names.
-    Exit code 2 means: done, but some files failed.
+    Exit code 2 means: done, but some files failed that you have not accepted.
     With --json, progress and result are printed as JSON, one object per line.
     """
     from mirembed.api.extraction import extract as run
@@ -79,6 +80,7 @@ def extract(
             timeout=timeout,
             max_failures=max_failures,
             retry_failed=retry_failed,
+            accept_failures=accept_failures,
             prune=prune,
             yes=lambda what: confirm(what, yes),
             progress=progress,
@@ -89,4 +91,4 @@ def extract(
     else:
         for line in summary.lines(done.dataset):
             typer.echo(line)
-    raise typer.Exit(2 if summary.failures else 0)
+    raise typer.Exit(2 if summary.has_failures else 0)

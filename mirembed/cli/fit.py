@@ -11,7 +11,6 @@ from mirembed.cli.output import ConsoleProgress, print_result
 from mirembed.config import defaults
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
-from mirembed.store import Store
 
 
 def fit(
@@ -80,6 +79,7 @@ def fit(
     with interruptible():
         from mirembed.api.fitting import NO_SETTINGS, fit_models, fit_settings, what_is_left
         from mirembed.runs.selection import describe_values
+        from mirembed.store import Store
 
     given = options.given_settings(context, leave_out=NO_SETTINGS)
     settings = fit_settings(given, "the command line", transfers=from_ is not None)

@@ -31,9 +31,10 @@ from mirembed.cli import (
 )
 from mirembed.cli import map as library_map
 from mirembed.cli.app import App
-from mirembed.cli.output import keep_stdout_for_results, open_closed_streams
+from mirembed.cli.output import keep_stdout_for_results, open_closed_streams, show_warnings
 from mirembed.cli.plugin_commands import CommandGroup
-from mirembed.interruption import end_quietly, interruption_message, raise_if_interrupted, was_interrupted
+from mirembed.interruption import end_quietly, raise_if_interrupted, take_interruption_message, was_interrupted
+from mirembed.store.files import advice_on
 
 _TYPER_INTERRUPTED = 130
 """Typer catches `KeyboardInterrupt` and returns this."""
@@ -94,6 +95,7 @@ def main() -> None:
     """Run the program. Every error becomes one or two lines on standard error and exit code 1."""
     open_closed_streams()
     keep_stdout_for_results()
+    show_warnings()
     # Importing torch and scikit-learn makes a million objects that live until the end. Looking for garbage among them
     # again and again, and once more at exit, would take a second.
     gc.set_threshold(50_000, 20, 100)
@@ -124,7 +126,7 @@ def _run(step: Callable[[], object]) -> int:
     except Exception as error:
         if not was_interrupted():  # otherwise it is what a library made of ctrl-C
             return _report(error)
-    _say(interruption_message())
+    _say(take_interruption_message())
     return 1
 
 
@@ -139,7 +141,8 @@ def _report(error: Exception) -> int:
         else:
             _say(f"error: {error}")
     elif isinstance(error, OSError):
-        _say(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}; check its permissions")
+        advice = advice_on(error) or "check that it exists and that you may use it"
+        _say(f"error: cannot use {error.filename or 'a file'}: {error.strerror or error}; {advice}")
     else:
         if os.environ.get("MIREMBED_DEBUG"):
             raise error

@@ -17,8 +17,9 @@ from mirembed.config.settings import key
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
+from mirembed.store import Store
 from mirembed.store.exports import TABLE_SUFFIXES
-from mirembed.store.files import check_output
+from mirembed.store.files import check_output, check_writable
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -127,6 +128,14 @@ Exclude: TypeAlias = Annotated[
     str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
 ]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
+AcceptFailures: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--accept-failures/--no-accept-failures",
+        help="Accept the files that fail: as long as they do not change, they no longer lead to exit code 2; or take "
+        "that back.",
+    ),
+]
 Timeout: TypeAlias = Annotated[
     float | None,
     typer.Option(
@@ -248,6 +257,18 @@ def train_soon(context: typer.Context) -> None:
     from mirembed.workers.executor import prepare_trainings
 
     context.with_resource(prepare_trainings())
+
+
+def writable_store(folder: Path) -> Store:
+    """Return a store; refuse one that cannot be written, before any work is done.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written, or is not a store of this version.
+    """
+    check_writable(folder / "store.json", "--store")
+    return Store(folder)
 
 
 def jobs_or_cores(jobs: int | None) -> int:

@@ -13,7 +13,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.app import App
-from mirembed.cli.output import Table, print_result
+from mirembed.cli.output import Table, heading, print_result
 from mirembed.cli.plugin_commands import load_commands
 from mirembed.progress import counted
 from mirembed.registry import BrokenPlugin, Registry
@@ -103,7 +103,7 @@ def show(
 
 def _text(description: Description) -> Iterator[str | Table]:
     plugin = description.plugin
-    yield typer.style(f"{plugin.kind} {description.name}", bold=True)
+    yield heading(f"{plugin.kind} {description.name}")
     if plugin.summary:
         yield f"  {plugin.summary}"
     yield f"  from    {plugin.distribution} {plugin.version}, {plugin.hook}"

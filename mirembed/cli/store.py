@@ -1,4 +1,4 @@
-"""``mirembed store``: show, verify, compact and clean up a store."""
+"""``mirembed store``: show, verify, compact and clean up a store; list the files that failed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
 from mirembed.interruption import RESUMES, raise_if_interrupted, say_when_interrupted
 from mirembed.progress import counted, size
+from mirembed.specs import Spec
 from mirembed.store import Store
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="store",
-    help="Show what is in a store, verify it, merge its small files, or remove something.",
+    help="Show what is in a store or which files failed, verify it, merge its small files, or remove something.",
     no_args_is_help=True,
 )
 
@@ -34,6 +35,29 @@ def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json 
 
     found = contents(_existing(store))
     print_result(json, lambda: asdict(found), _tables(found))
+
+
+@app.command("failures")
+def failures(
+    dataset: Annotated[
+        Spec | None, typer.Option(metavar="SPEC", parser=Spec.parse, help="Only those of this dataset.")
+    ] = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    json: options.Json = False,
+) -> None:
+    """List the files that failed in extract and update, with the reasons, and which of them you have accepted."""
+    place = _existing(store)
+    rows = [
+        (one.info().spec, failure)
+        for one in ([place.find(dataset)] if dataset is not None else place.datasets())
+        for failure in one.failures()
+    ]
+    shown = [[spec, one.path, one.features, one.reason, "yes" if one.accepted else ""] for spec, one in rows]
+    print_result(
+        json,
+        lambda: {"failures": [{"dataset": spec, **asdict(failure)} for spec, failure in rows]},
+        [Table(["dataset", "path", "features", "reason", "accepted"], shown) if shown else "no file failed"],
+    )
 
 
 @app.command("verify")
@@ -133,7 +157,7 @@ def _tables(found: Contents) -> Iterator[Table | str]:
                 one.dataset,
                 one.state,
                 _tracks(one),
-                one.failures,
+                f"{one.failures}, {one.accepted} accepted" if one.accepted else one.failures,
                 f"{one.hours:.2f}",
                 ", ".join(f"{spec} ({count})" for spec, count in one.features.items()),
                 size(one.bytes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,10 +119,8 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
     with interruptible():
         html = render(f"Report on {folder.name}", [about, source], overview, parts)
-    with writing(out) as temporary:
+    with writing(out, replace_folder=True) as temporary:
         _write_files(temporary, html, overview, parts)
-        if out.exists():
-            shutil.rmtree(out)
     return WrittenReport(
         out / "index.html",
         tuple(sorted(out.glob("figures/*"))),

@@ -21,11 +21,14 @@ class Part:
         Offsets in bytes.
     patches : tuple of (int, bytes)
         Bytes to read in place of those in the file, by their offset within the part.
+    head : bytes
+        To read before the first of these bytes: a header of their own.
     """
 
     start: int
     end: int
     patches: tuple[tuple[int, bytes], ...] = ()
+    head: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
