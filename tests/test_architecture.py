@@ -38,8 +38,8 @@ LAYERS = [
     {"fit", "library", "runs", "testing"},
     {"compare", "evaluate", "inventory", "model_card"},
     {"removal", "reports"},
-    {"api", "sklearn"},
-    {"cli"},
+    {"api"},
+    {"cli", "sklearn"},
 ]
 """The packages of the core, lowest layer first: each imports only lower layers, and modules of layer 0 each other."""
 

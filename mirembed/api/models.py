@@ -129,7 +129,7 @@ class Model:
     def embed(self, paths: Paths, *, jobs: int | None = None, progress: bool | Progress = True) -> Embeddings:
         """Compute the embeddings of audio files. They need no labels.
 
-        Files that the store knows are not decoded; nothing is written.
+        Files that the store knows are not decoded. If it is interrupted, the same call resumes.
 
         Parameters
         ----------
