@@ -160,7 +160,7 @@ def draw_curve(
     means = [np.nan if one.mean is None else one.mean for one in intervals]
     lows = [mean if one.low is None else one.low for one, mean in zip(intervals, means, strict=True)]
     highs = [mean if one.high is None else one.high for one, mean in zip(intervals, means, strict=True)]
-    shade = {"color": color(position), "alpha": _BAND if band else 0.0, "linewidth": 0}
+    shade: dict[str, Any] = {"color": color(position), "alpha": _BAND if band else 0.0, "linewidth": 0}
     axes.fill_between(x, lows, highs, gid=f"band-{position}", **shade)
     look: dict[str, Any] = {"color": color(position), "linestyle": dashes(position), "marker": marker(position)}
     axes.plot(x, means, markevery=max(1, len(means) // 8), label=label, gid=f"curve-{position}", **look)
