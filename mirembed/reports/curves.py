@@ -46,6 +46,8 @@ def curves_section(run: RunRecord) -> Section:
     )
     if any(not method.approach.trains for method in run.methods):
         note += " Horizontal lines are methods that are not trained here."
+    if sum(method.approach.trains for method in run.first_methods) > _FEW_CURVES:
+        note += " A click on a name below a figure shows the intervals of its curve."
     with style.styled():
         figures = _curve_figures(run, curves)
     return Section("Learning curves", [note], figures=[*figures, *losses], folded_tables=[_curve_table(run, curves)])
@@ -137,6 +139,7 @@ def _draw(
         top = _best(curve, line)
         at_top = curve[top][line].mean
         hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
+        hollow["gid"] = f"best-{position}"
         if at_top is not None:
             axes.plot([top], [at_top], style.marker(position), color=style.color(position), **hollow)
     if not bands:

@@ -228,7 +228,7 @@ def _inline_svg(figure: Figure, prefix: str) -> Markup:
     for gid, texts in figure.points.items():
         _add_tooltips(root, gid, texts)
     for element in root.iter():
-        if of_curve := re.fullmatch(r"(band|curve|end|mean|key)-(\d+)", element.get("id", "")):
+        if of_curve := re.fullmatch(r"(band|best|curve|end|mean|key)-(\d+)", element.get("id", "")):
             element.set("class", of_curve[1])
             element.set("data-curve", of_curve[2])
         for name, value in element.attrib.items():
