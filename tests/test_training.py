@@ -391,7 +391,7 @@ def test_a_similarity_with_buffers_and_frozen_parameters_is_not_trained(tmp_path
         return created[-1]
 
     checkpoint = tmp_path / "checkpoint.safetensors"
-    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10)
+    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10, network=("gru",))
     fit_models(replace(training, checkpoint=checkpoint), with_similarity(weighted))
     assert [similarity.weight.item() for similarity in created] == [0.5, 0.5]
     assert [name for name in load_file(checkpoint) if "weight" in name and "weight_" not in name] == []
