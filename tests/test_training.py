@@ -191,7 +191,7 @@ def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(da
     for similarity in (Rbf(), Cosine(), None):
         seen.append([])
         started.append(train(data, settings(0, seed=3, fold=1), similarity).network.state_dict())
-        train(data, settings(3, batch=4, seed=3, fold=1), similarity)
+        train(data, settings(3, batch=4, seed=3, fold=1, form=SHORT), similarity)
     assert len(seen[0]) == 9
     assert seen[0] == seen[1] == seen[2]
     for name, initial in started[0].items():
