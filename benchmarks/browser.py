@@ -171,10 +171,17 @@ class Page:
                 {"name": "prefers-reduced-motion", "value": "reduce" if reduced_motion else "no-preference"},
             ],
         )
+        self.load(address, downloads, marker)
+
+    def load(self, address: str, downloads: Path | None = None, marker: str = "map-painted") -> None:
+        """Load a page in place of the present one, if any, and forget what happened in that."""
         if downloads is not None:
             self.browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        self.call("Page.bringToFront")
+        self.events.clear()
         self.call("Page.navigate", url=address)
-        self.until(f"performance.getEntriesByName({marker!r}).length > 0")
+        painted = f"performance.getEntriesByName({marker!r}).length > 0"
+        self.until(f"document.URL === {json.dumps(address)} && {painted}")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.call(method, self.session, **parameters)

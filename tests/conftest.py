@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -17,12 +18,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 from hypothesis import settings
 
 # The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
-settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=50)
+# Without bytecode on disk, every process of the tests would compile all of mirembed, and every worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("mirembed")
 
 RATE = 22050
@@ -49,6 +55,14 @@ def write_tones(root: Path, n_tracks: int = 6, seconds: float = 3.0) -> Path:
             samples = tone(frequency, seconds, seed=100 * position + number)
             soundfile.write(root / name / f"{name}-{number}.wav", samples, RATE, subtype="PCM_16")
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signatures_are_read_once() -> Iterator[None]:
+    """Let typer read the signature of a command once: to read it again costs more than most commands in these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_params_from_function", functools.cache(typer.main.get_params_from_function))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -171,11 +171,18 @@ def write_targets(root: Path, n_tracks: int = 24) -> Store:
 
 
 def experiment(*approaches: str, **settings: Any) -> Settings:
-    """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``."""
+    """Return the settings of a short experiment, with no score before the last epoch; default ``rbf-sl``.
+
+    The network is ``mlp``, which is quick, unless it is given or ``numba`` has to compute it.
+    """
     short = {"epochs": 5, "checkpoint_every": 0, "device": "cpu", "engine": "torch"}
     if isinstance(settings.get("learner"), str):
         settings["learner"] = (settings["learner"],)
-    return Settings(approach=approaches, **{**short, **settings})
+    described = Settings(approach=approaches, **{**short, **settings})
+    is_free = "network" not in settings and described.engine != "numba"
+    if is_free and any(approach.takes_network for approach in described.approaches):
+        return replace(described, network=("mlp",))
+    return described
 
 
 def evaluate(

@@ -86,11 +86,11 @@ def test_speed_compares_both_engines_with_the_naive_program(approach, capsys):
 
 
 def test_speed_runs_the_evaluation_as_a_user_would(capsys):
-    words = ["--part", "evaluate", "--evaluate-epochs", "2", "--checkpoint-every", "1", "--engine", "numba"]
+    words = ["--part", "evaluate", "--evaluate-epochs", "2", "--checkpoint-every", "1", "--engine", "torch"]
     speed.main([*TINY, *words, "--jobs", "1"])
     printed = capsys.readouterr().out
     assert "2 epochs of 2 networks, each scored 2 times" in printed
-    assert re.search(r"^numba .* score [01]\.\d+$", printed, re.MULTILINE)
+    assert re.search(r"^torch .* score [01]\.\d+$", printed, re.MULTILINE)
 
 
 def test_scaling_lays_a_line_through_its_points(monkeypatch, capsys):

@@ -51,8 +51,8 @@ def mirembed_register_similarities(register):
 """
 """A similarity that presses ctrl-C once a file exists."""
 
-EVALUATE = ("evaluate", "--store", "s", "--cv", "3", "--epochs", "2", "--engine", "torch", "--similarity", "own")
-FIT = ("fit", "--store", "s", "--epochs", "12", "--engine", "torch", "--similarity", "own")
+EVALUATE = ("evaluate", "--store", "s", "--cv", "3", "--epochs", "2", "--network", "mlp", "--similarity", "own")
+FIT = ("fit", "--store", "s", "--epochs", "11", "--network", "mlp", "--similarity", "own")
 
 
 def edit(path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_file_that_a_run_used_is_copied_into_it_and_can_repeat_it(work):
     (work / "mine").mkdir()
     (work / "mine" / "own.py").write_text(PLUGIN)
     (work / "mine" / "unused.py").write_text(PLUGIN.replace('"own"', '"unused"'))
-    words = ("evaluate", "--store", "s", "--cv", "2", "--epochs", "1", "--similarity", "own", "--json")
+    words = (*EVALUATE, "--epochs", "1", "--json")
     done = run(work, ("--plugins-dir", "mine", *words), {})
     folder = work / json.loads(done.stdout)["run"]
     [copy] = (folder / "plugins").iterdir()
@@ -183,7 +183,7 @@ def test_an_interrupted_experiment_is_not_resumed_with_other_code(work, monkeypa
     monkeypatch.chdir(work)
     (work / "e.toml").write_text(
         'epochs = 1\ncv = 2\n[[evaluation]]\nname = "a"\napproach = ["chance"]\n'
-        '[[evaluation]]\nname = "b"\nsimilarity = ["own"]\n'
+        '[[evaluation]]\nname = "b"\nsimilarity = ["own"]\nnetwork = ["mlp"]\n'
     )
     (work / "mine").mkdir()
     (work / "mine" / "own.py").write_text(PLUGIN)

@@ -126,9 +126,9 @@ def test_an_interruption_before_the_cost_was_noted_counts_as_a_session_of_unknow
 
 @pytest.mark.slow
 def test_evaluate_tells_the_cost_in_its_text_and_as_json(tmp_path, monkeypatch, capsys):
-    write_tones(tmp_path / "tones", n_tracks=3, seconds=1.0)
+    write_tones(tmp_path / "tones", n_tracks=3, seconds=0.5)
     monkeypatch.chdir(tmp_path)
-    command = ["evaluate", "--cv", "3", "--epochs", "1", "--engine", "torch"]
+    command = ["evaluate", "--cv", "3", "--epochs", "1", "--network", "mlp"]
     with workers_run():
         invoke("extract", "--dataset", "folder", "--audio", "tones")
         capsys.readouterr()

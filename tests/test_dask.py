@@ -239,9 +239,9 @@ def test_other_workers_take_over_the_files_of_a_lost_worker(machines, tmp_path):
 
 
 def test_other_workers_take_over_the_folds_of_a_lost_worker(machines, mirembed):
-    audio = write_tones(mirembed.folder / "tones", n_tracks=3, seconds=1.0)
+    audio = write_tones(mirembed.folder / "tones", n_tracks=3, seconds=0.5)
     mirembed("extract", "--dataset", "folder", "--audio", audio)
-    settings = ("evaluate", "--cv", 2, "--epochs", 6)
+    settings = ("evaluate", "--cv", 2, "--epochs", 6, "--network", "mlp")
     with started(mirembed.folder, *settings, "--executor", "dask", "--scheduler", machines.address) as process:
         lose_a_worker(machines, process)
         _, errors = process.communicate(timeout=120)

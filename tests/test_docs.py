@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import typer
 from conftest import CLASSES, write_tones
-from pages import ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
+from pages import MADE, ROOT, blocks, invoke, named_files, read, sections, table, transcripts, write_examples
 from small_store import workers_run
 from test_architecture import LAYER
+from test_docs_names import find
 from third_party import found_in
 
 import mirembed
@@ -44,13 +45,13 @@ from mirembed import (
     hookspecs,
 )
 from mirembed.audio.files import AUDIO_SUFFIXES
-from mirembed.cli.main import app
 from mirembed.datasets.catalog import describe
 from mirembed.errors import MirembedError
 from mirembed.registry import HOOKS, Registry
 from mirembed.registry.plugins import COMMANDS_HOOK
 from mirembed.specs import Spec, parameters_of
 
+REGISTRY = Registry.discover()
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 TABLE = re.compile(r"^\| (\w+) \|.*\|\n\|[-|]+\|\n((?:\|.*\|\n?)+)", re.MULTILINE)
@@ -65,54 +66,24 @@ KINDS = {"--dataset": "dataset", "--similarity": "similarity", "--learner": "lea
 # Commands
 
 
-def named(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
-    """The command that words name, and the words after its name."""
-    found = typer.main.get_command(app)
-    while commands := getattr(found, "commands", None):
-        if not words or words[0].startswith("-"):
-            break
-        assert words[0] in commands, f"no command {words[0]}"
-        found, words = commands[words[0]], words[1:]
-    return found, words
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_in_a_transcript_is_one_that_the_program_takes(name):
     for words, printed in transcripts(read(name)):
-        command, rest = named(words)
+        command, rest = find(words)
         command.make_context("mirembed", rest.copy())
         for flag, value in itertools.pairwise(rest):
             if flag in KINDS and "error:" not in printed:
-                check_spec(KINDS[flag], Spec.parse(value))
+                check_spec(KINDS[flag], value)
 
 
-def check_spec(kind: str, spec: Spec) -> None:
-    registry = Registry.discover()
+@functools.cache
+def check_spec(kind: str, spec: str, registry: Registry = REGISTRY) -> None:
     with contextlib.suppress(MirembedError):
-        registry.find(kind, spec.name)  # of an example's plugin, which is not installed here
-        registry.create(kind, spec)
+        registry.find(kind, Spec.parse(spec).name)  # of an example's plugin, which is not installed here
+        registry.create(kind, Spec.parse(spec))
         return
     examples = {"laplacian", "knn", "moods", "csvmood", "forest", "shape", "tcn"}
-    assert spec.name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_command_and_flag_in_the_text_exists(name):
-    pages_of_pytest = {"CONTRIBUTING.md"}
-    prose = re.sub(r"^```.*?^```$", "", read(name), flags=re.MULTILINE | re.DOTALL)
-    for code in re.findall(r"`([^`\n]+)`", prose):
-        words = code.split()
-        if words[0] == "mirembed":
-            command, rest = named(words[1:])
-            assert {word for word in rest if word.startswith("--")} <= flags(command), code
-        elif words[0].startswith("--") and name not in pages_of_pytest:
-            assert words[0] in flags(typer.main.get_command(app)), code
-
-
-def flags(command: typer.core.TyperCommand) -> set[str]:
-    """The flags of a command and of those below it."""
-    own = {flag for parameter in command.params for flag in [*parameter.opts, *parameter.secondary_opts]}
-    return own.union({"--help"}, *(flags(below) for below in getattr(command, "commands", {}).values()))
+    assert Spec.parse(spec).name.rpartition("/")[2] in {*examples, "rbf"}, f"{kind} {spec}"
 
 
 def test_the_three_commands_of_the_first_run_are_those_of_make_demo():
@@ -135,9 +106,9 @@ def anchors(page: Path) -> set[str]:
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target in [*re.findall(r"\]\(([^)]+)\)", text), *re.findall(r'src="([^"]+)"', text)]:
-        if target.startswith("https://"):
-            continue
         name, _, anchor = target.partition("#")
+        if target.startswith("https://") or name in MADE:
+            continue
         linked = page.parent / name if name else page
         assert linked.is_file(), target
         assert not anchor or anchor in anchors(linked), target
@@ -178,20 +149,20 @@ def test_the_architecture_names_every_built_in_plugin():
         for package, *names in (re.findall(r"`(\w+)`", row) for row in rows.splitlines())
         for name in names
     }
-    own = [plugin for plugin in Registry.discover().plugins if plugin.distribution == "mirembed"]
+    own = [plugin for plugin in REGISTRY.plugins if plugin.distribution == "mirembed"]
     assert told == {(plugin.factory.__module__.partition(".")[0], plugin.name) for plugin in own}
 
 
 def test_the_similarities_are_described_with_their_parameters():
-    [rows] = [rows for first, rows in TABLE.findall(read("docs/researchers.md")) if first == "Similarity"]
+    [rows] = [rows for first, rows in TABLE.findall(read("docs/method.md")) if first == "Similarity"]
     cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows.splitlines()]
     told = {name: dict(re.findall(r"`?(\w+)`? = (\d+)", parameters)) for name, _, parameters in cells}
-    plugins = [p for p in Registry.discover().plugins if p.kind == "similarity" and p.distribution == "mirembed"]
+    plugins = [p for p in REGISTRY.plugins if p.kind == "similarity" and p.distribution == "mirembed"]
     assert told == {p.name: {q.name: f"{q.default:g}" for q in parameters_of(p.factory)} for p in plugins}
 
 
 def test_the_features_are_described_with_their_parameters():
-    features = {p.name: p for p in Registry.discover().plugins if p.kind == "features" and p.distribution == "mirembed"}
+    features = {p.name: p for p in REGISTRY.plugins if p.kind == "features" and p.distribution == "mirembed"}
     page = sections(read("docs/features.md"), 2)
     for name, plugin in features.items():
         described = re.findall(r"`(\w+)`", " ".join(re.findall(r"(?m)^\| ((?:`\w+`(?:, )?)+) \|", page[name])))
@@ -200,8 +171,8 @@ def test_the_features_are_described_with_their_parameters():
 
 
 def test_the_datasets_are_described_with_their_official_folds_and_faults():
-    registry = Registry.discover()
-    for name, tracks, labels, folds, faults in table(sections(read("docs/researchers.md"), 2)["Datasets"]):
+    registry = REGISTRY
+    for name, tracks, labels, folds, faults in table(sections(read("docs/datasets.md"), 2)["The datasets"]):
         known = describe(registry, Spec(name))
         assert (tracks, labels) == (str(known.card.n_tracks), known.card.labels)
         assert dict(re.findall(r"`(\w+)` \((\d+)\)", folds)) == {key: str(n) for key, n in known.schemes.items()}
@@ -211,16 +182,14 @@ def test_the_datasets_are_described_with_their_official_folds_and_faults():
 
 def test_the_folder_dataset_is_described_with_its_parameters_and_endings():
     told = set(re.findall(r"(\w+)=(?:FILE|COLUMN|WORD)", read("docs/labels.md")))
-    assert told == {
-        parameter.name for parameter in parameters_of(Registry.discover().find("dataset", "folder").factory)
-    }
+    assert told == {parameter.name for parameter in parameters_of(REGISTRY.find("dataset", "folder").factory)}
     paragraph = read("docs/audio-files.md").split("recognized by their extension:")[1].split("\n\n")[0]
     assert set(re.findall(r"`(\.\w+)`", paragraph)) == AUDIO_SUFFIXES
 
 
 def test_the_library_dataset_is_described_with_its_parameters_and_labels():
     page = read("docs/music-folder.md")
-    parameters = {p.name: p for p in parameters_of(Registry.discover().find("dataset", "library").factory)}
+    parameters = {p.name: p for p in parameters_of(REGISTRY.find("dataset", "library").factory)}
     assert {name for name in parameters if re.search(rf"`{name}=", page)} == parameters.keys()
     rows = table(sections(page, 2)["Which label to choose"])
     assert {re.search(r"\w+", first)[0] for first, *_ in rows} == set(get_args(parameters["label"].annotation))
@@ -316,7 +285,7 @@ def test_the_examples_are_found(mirembed, examples):
 
 
 def test_the_examples_are_used_and_refused_as_the_page_says(examples, tmp_path, monkeypatch, capsys):
-    music = write_tones(tmp_path / "MOODS", n_tracks=2, seconds=1.0)
+    music = write_tones(tmp_path / "MOODS", n_tracks=2, seconds=0.5)
     with (music / "annotations.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["file", "artist", "valence", "arousal"])
@@ -329,7 +298,8 @@ def test_the_examples_are_used_and_refused_as_the_page_says(examples, tmp_path, 
         invoke("extract", "--dataset", "moods", "--audio", "MOODS", "--json")
         summary = json.loads(capsys.readouterr().out)
         assert (summary["extracted"], summary["absent"]) == (6, 3)
-        options = ["--similarity", "laplacian:gamma=0.2", "--learner", "knn:k=3,weights=uniform", "--epochs", "1"]
+        options = ["--similarity", "laplacian:gamma=0.2", "--learner", "knn:k=3,weights=uniform"]
+        options += ["--epochs", "1", "--network", "mlp"]
         invoke("evaluate", "--folds", "grouped", "--cv", "3", *options)
         invoke("fit", *options, "--name", "example")
         capsys.readouterr()

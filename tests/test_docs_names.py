@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from pages import ROOT, blocks, named_files, read
+from pages import MADE, ROOT, blocks, named_files, read
 
 import mirembed
 from mirembed.cli.main import app
@@ -49,14 +50,20 @@ def console_commands(page: str) -> list[list[str]]:
     return [shlex.split(re.split(r" [|>;]|;", line[2:])[0]) for line in lines]
 
 
+@functools.cache
+def program() -> typer.core.TyperCommand:
+    return typer.main.get_command(app)
+
+
 def find(words: list[str]) -> tuple[typer.core.TyperCommand, list[str]]:
     """Return the command that words name, and what is left of them."""
-    command = typer.main.get_command(app)
+    command = program()
     while words and not words[0].startswith("-") and (below := getattr(command, "commands", {}).get(words[0])):
         command, words = below, words[1:]
     return command, words
 
 
+@functools.cache
 def flags(command: typer.core.TyperCommand) -> set[str]:
     """The flags of a command and of those below it."""
     own = {flag for parameter in command.params for flag in [*parameter.opts, *parameter.secondary_opts]}
@@ -72,7 +79,7 @@ def exists(name: str, page: str) -> bool:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_linked_file_exists(page):
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)|src=\"([^\"]+)\"", prose(page))
-    names = [name for pair in targets for name in pair if name and "://" not in name]
+    names = [name for pair in targets for name in pair if name and "://" not in name and name not in MADE]
     assert [name for name in names if not ((ROOT / page).parent / name).exists()] == []
 
 
@@ -108,7 +115,7 @@ def test_every_module_and_attribute_exists(page):
                 found = getattr(found, attribute)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_every_command_of_mirembed_exists_with_its_flags(page):
     consoles = [words for words in console_commands(page) if "mirembed" in words and words[0] != "pip"]
     commands = [words for words in map(str.split, code_spans(page)) if words[0] == "mirembed"]
@@ -116,7 +123,7 @@ def test_every_command_of_mirembed_exists_with_its_flags(page):
     for words in commands:
         rest = words[1:]
         while rest and rest[0].startswith("--"):  # options of the program, which take a value or are alone
-            assert rest[0] in flags(typer.main.get_command(app)), f"{page}: {' '.join(words)}"
+            assert rest[0] in flags(program()), f"{page}: {' '.join(words)}"
             rest = rest[1:] if len(rest) == 1 or rest[0] in ("--help", "--version") else rest[2:]
         if rest and rest[0] in COMMANDS_OF_EXAMPLES:
             continue
@@ -127,9 +134,9 @@ def test_every_command_of_mirembed_exists_with_its_flags(page):
         assert not unknown, f"{page}: {' '.join(words)}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_every_flag_in_the_text_exists(page):
-    known = flags(typer.main.get_command(app)) | OTHER_FLAGS.get(page, set())
+    known = flags(program()) | OTHER_FLAGS.get(page, set())
     found = {code.split()[0] for code in code_spans(page) if re.match(r"--[a-z]", code)}
     assert {flag.partition("=")[0] for flag in found} - known == set()
 
@@ -142,13 +149,16 @@ def test_every_make_target_exists(page):
     assert named - targets == set()
 
 
+@functools.cache
+def python_files() -> str:
+    files = (path for folder in ("mirembed", "tests") for path in (ROOT / folder).rglob("*.py"))
+    return "".join(path.read_text(encoding="utf-8") for path in files)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_environment_variable_exists(page):
-    sources = "".join(
-        path.read_text(encoding="utf-8") for folder in ("mirembed", "tests") for path in (ROOT / folder).rglob("*.py")
-    )
     named = set(re.findall(r"\bMIREMBED_[A-Z_]+\b", read(page)))
-    assert {name for name in named if name not in sources} == set()
+    assert {name for name in named if name not in python_files()} == set()
 
 
 def test_the_program_is_the_one_that_is_documented():

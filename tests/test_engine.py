@@ -548,13 +548,19 @@ def choose_in_process(environment: dict[str, str]) -> list[str]:
     return completed.stdout.splitlines()
 
 
-def test_the_first_compilation_is_announced_and_cached(tmp_path):
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path)}
-    first, second = choose_in_process(cache), choose_in_process(cache)
-    assert first[0].startswith("compiling")
-    assert first[1:] == second
-    assert second[-1] == "numba"
-    assert not any(line.startswith("compiling") for line in second)
+def test_a_compilation_is_announced_once(afresh, monkeypatch):
+    successor = [numba.njit(lambda x: x + 1), numba.njit(lambda x: x + 2)]
+    monkeypatch.setattr(engines, "gradient_difference", lambda: 0.0 * sum(each(1) for each in successor))
+    compiling, chose = chosen("auto")[1]
+    assert compiling.startswith("compiling")
+    engines.reason_against_numba.cache_clear()
+    assert chosen("auto") == ("numba", [chose])
+
+
+def test_what_is_compiled_is_kept_for_other_processes():
+    here, notes = chosen("auto")
+    assert here == "numba"
+    assert choose_in_process({}) == [notes[-1], "numba"]
 
 
 def test_code_that_cannot_be_cached_is_compiled_anew(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -44,7 +45,7 @@ def mirembed_register_features(register):
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    return write_tones(tmp_path / "tones", n_tracks=4, seconds=1.5)
+    return write_tones(tmp_path / "tones", n_tracks=4, seconds=1.0)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_all_built_in_features_are_compared_in_one_command(mirembed: Command, au
     ]
     flags = [flag for spec in features for flag in ("--features", spec)]
     mirembed("extract", "--dataset", "folder", "--audio", audio, *flags)
-    shape = ["--cv", "2", "--epochs", "1", "--approach", "stats", "--approach", "nn"]
+    shape = ["--cv", "2", "--epochs", "1", "--network", "mlp", "--approach", "stats", "--approach", "nn"]
     text = mirembed("evaluate", "--dataset", "folder", *flags, *shape, "--json").stdout
     assert all(f"{approach}@{spec}" in text for spec in features for approach in ("stats", "nn"))
 
@@ -116,6 +117,7 @@ def test_a_plugin_that_breaks_its_word_is_named(
 
 
 def test_a_plugin_that_ends_its_worker_is_named(mirembed: Command, audio: Path, plugins: Path) -> None:
+    shutil.rmtree(audio / "high")  # each file ends a worker
     flags = ["--dataset", "folder", "--audio", audio, "--features", "bad:how=exit"]
     found = mirembed("--plugins-dir", plugins, "extract", *flags, code=2, process=True)
     assert "code 3" in found.stdout
@@ -137,6 +139,7 @@ def test_a_hop_that_cannot_be_stacked_is_refused(
 def test_frames_of_another_number_are_refused_when_they_are_stacked(
     mirembed: Command, audio: Path, plugins: Path
 ) -> None:
+    write_tones(audio, n_tracks=4, seconds=1.5)  # frames of up to a second would be cut off
     flags = ["--dataset", "folder", "--features", "logmel+bad:how=few"]
     mirembed("--plugins-dir", plugins, "extract", *flags, "--audio", audio)
     found = mirembed("--plugins-dir", plugins, "evaluate", *flags, "--cv", "2", "--epochs", "1", code=1)
@@ -200,7 +203,7 @@ def test_a_model_whose_features_are_missing_says_where_to_find_them(
     (plugins / "bad.py").write_text(PLUGIN.replace("np.nan", "0.5"))
     flags = ["--dataset", "folder", "--features", "bad:how=nan"]
     mirembed("--plugins-dir", plugins, "extract", *flags, "--audio", audio)
-    mirembed("--plugins-dir", plugins, "fit", *flags, "--epochs", "1")
+    mirembed("--plugins-dir", plugins, "fit", *flags, "--epochs", "1", "--network", "mlp")
     new = next(write_tones(audio.parent / "new", n_tracks=1, seconds=2).rglob("*.wav"))
     found = mirembed("predict", "folder-rbf-sl", new, code=1)
     assert "'bad' of bad.py" in found.stderr

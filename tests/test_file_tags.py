@@ -393,7 +393,7 @@ def test_an_aiff_has_a_name_and_an_author(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", sorted(VALUES))
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=2000)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 def test_damaged_tags_never_raise(tmp_path: Path, suffix: str, data: st.DataObject) -> None:
     path = tmp_path / f"a{suffix}"
     content = bytearray(tagged(path, **VALUES[suffix]).read_bytes())

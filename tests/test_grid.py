@@ -34,8 +34,9 @@ from mirembed_similarities import Rbf
 pytestmark = pytest.mark.slow
 
 EXPERIMENT = """
-epochs = 12
+epochs = 11
 approach = ["rbf-sl", "stats"]
+network = ["mlp"]
 
 [[evaluation]]
 name = "folds"
@@ -56,7 +57,7 @@ TABLES = ("predictions.parquet", "curves.parquet", "folds.parquet", "scores.json
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an experiment file, and a store with two small datasets."""
     folder = tmp_path_factory.mktemp("grid")
-    write_tones(folder / "tones", n_tracks=4, seconds=1.0)
+    write_tones(folder / "tones", n_tracks=4, seconds=0.5)
     for style, new in (("low", "blues"), ("high", "jazz")):
         (folder / "GTZAN" / new).mkdir(parents=True)
         for number, path in enumerate(sorted((folder / "tones" / style).iterdir())):
@@ -92,7 +93,9 @@ def test_folds_are_drawn_once_and_similarities_created_once(work, tmp_path, monk
     monkeypatch.setattr(plan, "make_folds", counting(make_folds, "folds"))
     monkeypatch.setattr(Rbf, "__init__", counting(Rbf.__init__, "similarity"))
     monkeypatch.setattr(RunFolder, "read_predictions", counting(RunFolder.read_predictions, "predictions"))
-    settings = Settings(dataset=("folder",), similarity=("rbf",), cv=3, epochs=1, device="cpu", engine="torch")
+    settings = Settings(
+        dataset=("folder",), similarity=("rbf",), network=("mlp",), cv=3, epochs=1, device="cpu", engine="torch"
+    )
     [planned] = plan_experiment([settings], store, registry)
     assert calls == {"folds": 1, "similarity": 1}
     monkeypatch.setattr(selection, "fit_models", counting(selection.fit_models, "trainings"))
@@ -145,10 +148,10 @@ def test_a_run_is_repeated_by_its_name_and_flags_override_its_settings(work, gri
     evaluate(work, "--config", grid / "splits")
     run = newest(work, "folder")
     assert (run / "predictions.parquet").read_bytes() == (grid / "splits" / "predictions.parquet").read_bytes()
-    evaluate(work, "--config", run.name, "--approach", "stats", "--cv", 2)
+    evaluate(work, "--config", run.name, "--approach", "untrained", "--cv", 2)
     other = newest(work, "folder")
     settings = tomllib.loads((other / "experiment.toml").read_text())
-    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["stats"], 2, None)
+    assert (settings["approach"], settings["cv"], settings.get("splits")) == (["untrained"], 2, None)
 
 
 def test_an_experiment_cannot_be_compared_but_its_runs_can(work, grid, capsys):
@@ -189,16 +192,16 @@ def test_a_dry_run_estimates_the_costs_and_leaves_nothing(work, capsys):
     evaluate(work, "--config", work / "experiment.toml", "--dry-run", "--json")
     plan = json.loads(capsys.readouterr().out)
     costs = plan["evaluations"]
-    # Three folds and two approaches, of which one is trained; after 12 epochs and at the tenth it is scored.
+    # Three folds and two approaches, of which one is trained; after 11 epochs and at the tenth it is scored.
     assert [(cost["trainings"], cost["epochs"], cost["scorings"]) for cost in costs] == [
-        (3, 12, 9),
-        (3, 12, 9),
-        (2, 12, 4),
+        (3, 11, 9),
+        (3, 11, 9),
+        (2, 11, 4),
     ]
     assert all(cost["seconds"] > 0 and cost["memory"] > 0 and cost["disk"] > 0 for cost in costs)
     assert plan["seconds"] == pytest.approx(sum(cost["seconds"] for cost in costs))
     assert sorted((work / "s" / "runs").rglob("*")) == before
-    evaluate(work, "--dataset", "folder", "--cv", 3, "--epochs", 3, "--dry-run")
+    evaluate(work, "--dataset", "folder", "--cv", 3, "--epochs", 3, "--network", "mlp", "--dry-run")
     assert "with --jobs 1" in capsys.readouterr().out
 
 
@@ -238,7 +241,7 @@ def test_repeating_a_run_with_other_data_causes_a_warning(work, grid, capsys):
     content["configuration"]["dataset"]["digest"] = "0123"
     manifest.write_text(json.dumps(content))
     capsys.readouterr()
-    evaluate(work, "--config", grid / "splits", "--approach", "stats")
+    evaluate(work, "--config", grid / "splits", "--approach", "untrained")
     [warning] = [line for line in capsys.readouterr().err.splitlines() if "dataset.digest was 0123" in line]
     assert warning.startswith("warning: splits ")
 

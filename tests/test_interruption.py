@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pty
-import random
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import RATE, clean_environment, tone, wait_until, write_tones
+from conftest import RATE, clean_environment, run_here, tone, wait_until, write_tones
 from small_store import evaluate, experiment, open_tracks, workers_run
 from third_party import install
 
@@ -29,17 +28,18 @@ from mirembed.interruption import InterruptHandler, interruptible
 from mirembed.inventory import verify
 from mirembed.registry import Registry
 from mirembed.store import Store
-from mirembed.store.tracks import Tracks
 
 pytestmark = pytest.mark.slow
 
-N_SHORT = 200
-"""Tracks of three frames: more than fill one shard."""
+N_SHORT, N_LONG = 24, 2
+SHARD_ROWS = 4
+"""Tracks in a shard of an extraction that is interrupted: few, so that there are several shards."""
 
 Start = Callable[..., subprocess.Popen]
 
-PATCHED = """
+PATCHED = f"""
 import os, signal, sys
+import mirembed.extract.extraction as extraction
 from mirembed.interruption import interruptible, was_interrupted
 from mirembed.store import FeatureShards
 
@@ -53,8 +53,9 @@ class Swallows:
 def patched(self, rows, part):
     append(self, rows, part)
     appended.append(rows)
-    {patch}
+    {{patch}}
 
+extraction.SHARD_ROWS = {SHARD_ROWS}
 FeatureShards.append = patched
 sys.argv[0] = "mirembed"
 from mirembed.__main__ import main
@@ -79,8 +80,8 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
     for number in range(N_SHORT):
         soundfile.write(folder / "short" / f"{number:03d}.wav", tone(220, 0.1, seed=number), RATE)
-    for number in range(4):
-        soundfile.write(folder / "tall" / f"{number}.flac", tone(880, 60, seed=number), RATE)
+    for number in range(N_LONG):
+        soundfile.write(folder / "tall" / f"{number}.flac", tone(880, 20, seed=number), RATE)
     return folder
 
 
@@ -89,7 +90,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the store ``s`` of nine tones."""
     folder = tmp_path_factory.mktemp("trained")
     write_tones(folder / "tones", n_tracks=3, seconds=1.0)
-    mirembed(folder, "extract", "--dataset", "folder", "--audio", "tones", "--store", "s", "--jobs", 1)
+    mirembed(folder, "extract", "--dataset", "folder", "--audio", "tones", "--store", "s")
     return folder
 
 
@@ -100,16 +101,8 @@ def command(*arguments: object, patch: str | None = None) -> list[str]:
 
 
 def mirembed(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    completed = subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    """Run the command to its end, in this process."""
+    completed = run_here(folder, list(map(str, arguments)))
     assert completed.returncode == code, completed.stderr
     return completed
 
@@ -168,9 +161,9 @@ def interrupt(process: subprocess.Popen) -> tuple[str, str]:
     """Press ctrl-C; return standard output, and standard error without its last line. Nothing is left running."""
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGCONT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 1, errors
-    wait_until(lambda: not living(process.pid), seconds=30)
+    wait_until(lambda: not living(process.pid))
     *before, last = errors.splitlines()
     assert last.startswith("interrupted")
     return output, "\n".join(before)
@@ -184,7 +177,7 @@ def kill(process: subprocess.Popen) -> None:
 
 def stages(errors: str) -> list[str]:
     """The lines of the standard error output, but for what it says about the labels."""
-    return [line for line in errors.splitlines() if not line.startswith("class: ")]
+    return [line for line in errors.splitlines() if " classes from " not in line]
 
 
 def shards(store: Path) -> list[Path]:
@@ -213,34 +206,22 @@ EXTRACT = ("extract", "--dataset", "folder", "--jobs", 2, "--audio")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(music: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, dict], float]:
-    """The content of a store that was extracted at a stroke, and the seconds that it took."""
+def uninterrupted(music: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    """The content of a store that was extracted at a stroke."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    began = time.monotonic()
     mirembed(folder, *EXTRACT, music, "--store", "s")
-    return content(folder / "s"), time.monotonic() - began
-
-
-def test_an_extraction_that_is_killed_repeatedly_ends_with_the_same_store(music, uninterrupted, start, tmp_path):
-    expected, seconds = uninterrupted
-    assert len(expected) == N_SHORT + 4
-    moments = random.Random(4)
-    for _ in range(5):
-        process = start(tmp_path, *EXTRACT, music, "--store", "s")
-        time.sleep(moments.uniform(0.1, 0.9) * seconds)
-        kill(process)
-    mirembed(tmp_path, *EXTRACT, music, "--store", "s")
-    assert content(tmp_path / "s") == expected
+    found = content(folder / "s")
+    assert len(found) == N_SHORT + N_LONG
+    return found
 
 
 def test_an_extraction_that_is_killed_keeps_the_shards_that_it_wrote(music, uninterrupted, start, tmp_path):
-    process = start(tmp_path, *EXTRACT, music, "--store", "s")
-    wait_until(lambda: shards(tmp_path / "s"))
+    process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=STOP_AT_FIRST_SHARD)
     kill(process)
     kept = {path: path.read_bytes() for path in shards(tmp_path / "s")}
     completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", "--json")
-    assert json.loads(completed.stdout.splitlines()[-1])["unchanged"] >= 128
-    assert content(tmp_path / "s") == uninterrupted[0]
+    assert json.loads(completed.stdout.splitlines()[-1])["unchanged"] == SHARD_ROWS
+    assert content(tmp_path / "s") == uninterrupted
     assert {path: path.read_bytes() for path in kept} == kept
 
 
@@ -249,7 +230,7 @@ def test_workers_die_with_the_program(music, start, tmp_path):
     assert len(living(process.pid)) > 1
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not living(process.pid), seconds=30)
+    wait_until(lambda: not living(process.pid))
 
 
 def test_ctrl_c_ends_an_extraction_with_one_line_and_keeps_what_is_done(music, uninterrupted, start, tmp_path):
@@ -257,21 +238,21 @@ def test_ctrl_c_ends_an_extraction_with_one_line_and_keeps_what_is_done(music, u
     output, errors = interrupt(process)
     assert (output, stages(errors)) == ("", ["extracting ..."])
     done = len(content(tmp_path / "s"))
-    assert 128 <= done < N_SHORT + 4
+    assert SHARD_ROWS <= done < N_SHORT + N_LONG
     completed = mirembed(tmp_path, *EXTRACT, music, "--store", "s", "--json")
     assert json.loads(completed.stdout.splitlines()[-1])["unchanged"] == done
-    assert content(tmp_path / "s") == uninterrupted[0]
+    assert content(tmp_path / "s") == uninterrupted
 
 
 def test_ctrl_c_ends_an_extraction_even_if_python_swallows_it_once(music, start, tmp_path):
     process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=INTERRUPT_IN_DEL)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (1, "")
     assert [line.partition(";")[0] for line in stages(errors)] == ["extracting ...", "interrupted"]
-    assert 128 <= len(content(tmp_path / "s")) < N_SHORT + 4
+    assert SHARD_ROWS <= len(content(tmp_path / "s")) < N_SHORT + N_LONG
 
 
-def test_a_second_ctrl_c_ends_the_program_at_once(music, uninterrupted, start, tmp_path):
+def test_a_second_ctrl_c_ends_the_program_at_once(music, start, tmp_path):
     process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=HANG_ON_INTERRUPT)
     os.killpg(process.pid, signal.SIGINT)
     os.killpg(process.pid, signal.SIGCONT)
@@ -279,32 +260,34 @@ def test_a_second_ctrl_c_ends_the_program_at_once(music, uninterrupted, start, t
         assert process.poll() is None
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert errors.startswith("interrupted")
-    wait_until(lambda: not living(process.pid), seconds=30)
-    mirembed(tmp_path, *EXTRACT, music, "--store", "s")
-    assert content(tmp_path / "s") == uninterrupted[0]
+    wait_until(lambda: not living(process.pid))
+    [shard] = shards(tmp_path / "s")
+    assert len(pq.read_table(shard)) == SHARD_ROWS
 
 
 def test_ctrl_c_does_not_reach_a_program_that_was_started_to_ignore_it(music, uninterrupted, start, tmp_path):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited, as with nohup
     process = start(tmp_path, *EXTRACT, music, "--store", "s", patch=INTERRUPT_IN_DEL)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, stages(errors)) == (0, ["extracting ..."])
-    assert content(tmp_path / "s") == uninterrupted[0]
+    assert content(tmp_path / "s") == uninterrupted
 
 
 def test_only_the_program_handles_ctrl_c_and_not_its_workers(music, uninterrupted, start, tmp_path):
-    process = start(tmp_path, *EXTRACT, music, "--store", "s")
-    for _ in range(200):
+    process, n_signals = start(tmp_path, *EXTRACT, music, "--store", "s"), 0
+    while process.poll() is None:
         for worker in set(living(process.pid)) - {process.pid}:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGINT)
-        time.sleep(0.01)
-    assert stages(process.communicate(timeout=60)[1]) == ["extracting ..."]
+                n_signals += 1
+        time.sleep(0.05)
+    assert n_signals
+    assert stages(process.communicate(timeout=120)[1]) == ["extracting ..."]
     assert process.returncode == 0
-    assert content(tmp_path / "s") == uninterrupted[0]
+    assert content(tmp_path / "s") == uninterrupted
 
 
 def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(music, uninterrupted, start, tmp_path):
@@ -315,7 +298,7 @@ def test_a_second_extraction_into_the_same_store_is_refused_and_harms_nothing(mu
     os.killpg(first.pid, signal.SIGCONT)
     first.communicate(timeout=120)
     assert first.returncode == 0
-    assert content(tmp_path / "s") == uninterrupted[0]
+    assert content(tmp_path / "s") == uninterrupted
 
 
 def test_two_datasets_of_the_same_music_may_be_extracted_at_once(music, uninterrupted, start, tmp_path):
@@ -326,33 +309,117 @@ def test_two_datasets_of_the_same_music_may_be_extracted_at_once(music, uninterr
     flags = ("--dataset", f"folder:labels={table}", "--audio", music, "--store", "s", "--json")
     completed = mirembed(tmp_path, "extract", *flags)
     summary = json.loads(completed.stdout.splitlines()[-1])
-    assert (summary["known"], summary["stored"]) == (N_SHORT + 4 - summary["extracted"], N_SHORT + 4)
-    assert summary["known"] >= 128
+    assert (summary["known"], summary["stored"]) == (N_SHORT + N_LONG - summary["extracted"], N_SHORT + N_LONG)
+    assert summary["known"] >= SHARD_ROWS
     os.killpg(first.pid, signal.SIGCONT)
     first.communicate(timeout=120)
     assert first.returncode == 0
-    assert content(tmp_path / "s") == uninterrupted[0]
+    assert content(tmp_path / "s") == uninterrupted
     assert verify(Store(tmp_path / "s")) == []
 
 
 # Training
 
 
-EPOCHS = 100
-CROSS_VALIDATION = experiment(epochs=EPOCHS, cv=3, checkpoint_every=10)
-SETTINGS = ("--store", "s", "--epochs", EPOCHS, "--jobs", 1, "--engine", "torch")
+EPOCHS = 15
+SETTINGS = (
+    "--store",
+    "s",
+    "--epochs",
+    EPOCHS,
+    "--jobs",
+    1,
+    "--engine",
+    "torch",
+    "--network",
+    "mlp",
+    "--similarity",
+    "held",
+)
+
+HELD = """
+import time
+from pathlib import Path
+from mirembed import hookimpl
+
+def is_held():
+    try:
+        hold = Path("hold")
+        written = [path.stat().st_mtime_ns for path in Path().glob(hold.read_text())]
+        return max(written, default=0) > hold.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+def similarity(x):
+    while is_held():
+        time.sleep(0.01)
+    return (-((x[..., :, None, :] - x[..., None, :, :]) ** 2).sum(-1)).exp()
+
+@hookimpl
+def mirembed_register_similarities(register):
+    register("held", lambda: similarity)
+"""
+"""A similarity that waits once a file has been written that the file ``hold`` describes and that is newer."""
 
 
-def tracks_of(folder: Path) -> Tracks:
-    return open_tracks(Store(folder / "s"))
+@pytest.fixture(autouse=True, scope="module")
+def _held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        found = install(tmp_path_factory.mktemp("site"), "mirembed-held", HELD)
+        patch.setenv("PYTHONPATH", found["PYTHONPATH"])
+        patch.syspath_prepend(found["PYTHONPATH"].split(os.pathsep)[0])
+        yield
 
 
-def test_workers_of_a_training_ignore_ctrl_c_and_die_with_the_program(trained, start, tmp_path):
-    for name in ("features", "datasets"):
-        shutil.copytree(trained / "s" / name, tmp_path / "s" / name)
-    shutil.copy(trained / "s" / "store.json", tmp_path / "s")
-    process = start(tmp_path, "evaluate", "--cv", 3, "--store", "s", "--epochs", 100_000, "--jobs", 2)
-    wait_until(lambda: list(tmp_path.glob("s/runs/*/checkpoints/*.safetensors")))
+@pytest.fixture
+def start_and_hold(trained: Path, start: Start) -> Iterator[Start]:
+    """Start a training in ``trained``, and hold it where it has written a checkpoint, after the 10th epoch."""
+    hold = trained / "hold"
+
+    def run(*arguments: object, checkpoint: str) -> subprocess.Popen:
+        began = time.time_ns()
+        hold.write_text(checkpoint)
+        process = start(trained, *arguments)
+        wait_until(lambda: [path for path in trained.glob(checkpoint) if path.stat().st_mtime_ns > began])
+        return process
+
+    yield run
+    hold.unlink()
+
+
+def test_a_fit_that_is_interrupted_ends_with_the_same_weights(trained, start_and_hold, tmp_path):
+    tracks, registry = open_tracks(Store(trained / "s")), Registry.discover()
+    with workers_run():
+        settings = experiment("held-sl", epochs=EPOCHS)
+        (at_a_stroke,) = fit(tracks, Store(tmp_path), settings, registry, tmp_path / "models", seed=0, jobs=1)
+    checkpoint = "s/models/.checkpoints/*.safetensors"
+
+    process = start_and_hold("fit", *SETTINGS, checkpoint=checkpoint)
+    assert interrupt(process) == ("", f"training for {EPOCHS} epochs ...")
+    (kept,) = trained.glob(checkpoint)
+    (trained / "hold").write_text("nothing")
+
+    mirembed(trained, "fit", *SETTINGS)
+    resumed = trained / "s" / "models" / "folder-held-sl"
+    assert (resumed / "network.safetensors").read_bytes() == (at_a_stroke.folder / "network.safetensors").read_bytes()
+    assert not kept.exists()
+
+
+def test_an_evaluation_that_is_killed_ends_with_the_same_numbers(trained, start_and_hold, tmp_path):
+    """Its workers ignore ctrl-C and die with the program; meanwhile, no other process takes over its run."""
+    tracks, registry, runs = open_tracks(Store(trained / "s")), Registry.discover(), trained / "s" / "runs"
+
+    def evaluate_here(place: Path) -> Path:
+        with workers_run():
+            settings = experiment("held-sl", epochs=EPOCHS, cv=3, checkpoint_every=10)
+            run, _ = evaluate(tracks, settings, registry, place)
+        return run.folder
+
+    at_a_stroke = evaluate_here(tmp_path)
+    words = ("evaluate", "--cv", 3, *SETTINGS)
+    process = start_and_hold(*words, checkpoint="s/runs/*/checkpoints/*-fold1.safetensors")
+    with pytest.raises(StoreBusyError, match="another process"):
+        evaluate_here(runs)
     helpers = set(living(process.pid)) - {process.pid}
     assert len(helpers) >= 2
     for helper in helpers:
@@ -361,64 +428,11 @@ def test_workers_of_a_training_ignore_ctrl_c_and_die_with_the_program(trained, s
     assert helpers <= set(living(process.pid))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: not living(process.pid), seconds=30)
-
-
-def test_a_fit_that_is_interrupted_and_killed_ends_with_the_same_weights(trained, start, tmp_path):
-    tracks, registry = tracks_of(trained), Registry.discover()
-    with workers_run():
-        (at_a_stroke,) = fit(
-            tracks, Store(tmp_path), experiment(epochs=EPOCHS), registry, tmp_path / "models", seed=0, jobs=1
-        )
-    checkpoints = trained / "s" / "models" / ".checkpoints"
-
-    process = start(trained, "fit", *SETTINGS)
-    wait_until(lambda: list(checkpoints.glob("*.safetensors")))
-    assert interrupt(process) == ("", f"training for {EPOCHS} epochs ...")
-    (kept,) = checkpoints.glob("*.safetensors")
-
-    written = kept.stat().st_mtime_ns
-    process = start(trained, "fit", *SETTINGS)
-    wait_until(lambda: kept.stat().st_mtime_ns > written)
-    kill(process)
-
-    mirembed(trained, "fit", *SETTINGS)
-    resumed = trained / "s" / "models" / "folder-rbf-sl"
-    assert (resumed / "network.safetensors").read_bytes() == (at_a_stroke.folder / "network.safetensors").read_bytes()
-    assert not kept.exists()
-
-
-def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers(trained, start, tmp_path):
-    tracks, registry = tracks_of(trained), Registry.discover()
-    runs = trained / "s" / "runs"
-
-    def evaluate_here(place: Path) -> Path:
-        with workers_run():
-            run, _ = evaluate(tracks, CROSS_VALIDATION, registry, place)
-        return run.folder
-
-    def checkpoint(fold: int) -> list[Path]:
-        return list(runs.glob(f"*/checkpoints/*-fold{fold}.safetensors"))
-
-    at_a_stroke = evaluate_here(tmp_path)
-
-    process = start(trained, "evaluate", "--cv", 3, *SETTINGS)
-    wait_until(lambda: checkpoint(fold=0))
-    output, errors = interrupt(process)
-    assert output == ""
-    warning, stage = errors.splitlines()
-    assert warning.startswith("warning: ")
-    assert f"3 networks for {EPOCHS} epochs" in stage
-
-    process = start(trained, "evaluate", "--cv", 3, *SETTINGS)
-    wait_until(lambda: checkpoint(fold=1))
-    os.killpg(process.pid, signal.SIGSTOP)
-    with pytest.raises(StoreBusyError, match="another process"):
-        evaluate_here(runs)
-    kill(process)
+    wait_until(lambda: not living(process.pid))
 
     (resumed,) = runs.iterdir()
-    completed = mirembed(trained, "evaluate", "--cv", 3, *SETTINGS, "--json")
+    (trained / "hold").write_text("nothing")
+    completed = mirembed(trained, *words, "--json")
     [resuming] = [line for line in completed.stderr.splitlines() if f"s/runs/{resumed.name}" in line]
     assert "1 of 3" in resuming
     assert json.loads(completed.stdout)["run"] == f"s/runs/{resumed.name}"
@@ -429,7 +443,61 @@ def test_an_evaluation_that_is_interrupted_and_killed_ends_with_the_same_numbers
     assert len(pq.read_table(resumed / "predictions.parquet")) == len(tracks.ids)
 
 
+# While the program starts
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from mirembed.__main__ import main
+main()
+"""
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("module", ["mirembed.interruption", "mirembed.cli.main"])
+def test_ctrl_c_while_the_program_is_imported_ends_it_with_one_line(module):
+    done = python(INTERRUPTED_IMPORT.format(module=module))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "interrupted\n")
+
+
+def test_nothing_of_mirembed_is_imported_before_ctrl_c_is_handled():
+    done = python("import sys, mirembed.__main__; print(*(name for name in sys.modules if 'mirembed' in name))")
+    assert done.stdout.split() == ["mirembed", "mirembed.__main__"]
+
+
 # Where ctrl-C need not wait
+
+
+HANGING = """
+import contextlib, signal, sys
+from mirembed import interruption, uninterruptible
+interruption._ELSEWHERE = 0.3
+interruption.handle_interrupts()
+interruption.say_when_interrupted("interrupted, and so on")
+with {block}:
+    signal.raise_signal(signal.SIGINT)
+    signal.sigtimedwait([], 1.0)
+    print("finished", flush=True)
+signal.sigtimedwait([], 60)
+"""
+
+
+@pytest.mark.parametrize(("block", "output"), [("contextlib.nullcontext()", ""), ("uninterruptible()", "finished\n")])
+def test_ctrl_c_ends_what_does_not_check_for_it_unless_it_is_uninterruptible(block, output):
+    done = python(HANGING.format(block=block))
+    assert (done.returncode, done.stdout, done.stderr) == (1, output, "interrupted, and so on\n")
 
 
 PLUGIN = """
@@ -440,7 +508,7 @@ from mirembed.interruption import raise_if_interrupted, was_interrupted
 
 def rest():
     Path("begun").touch()
-    time.sleep(60)
+    time.sleep(600)
 
 def write():
     with uninterruptible():
@@ -449,7 +517,7 @@ def write():
             time.sleep(0.01)
         time.sleep(0.5)
         Path("written").touch()
-    time.sleep(60)
+    time.sleep(600)
 
 def native():
     lock, acquire = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
@@ -461,7 +529,7 @@ def deaf():
     Path("begun").touch()
     while True:
         try:
-            time.sleep(60)
+            time.sleep(600)
         except KeyboardInterrupt:
             pass
 
@@ -511,9 +579,7 @@ def test_ctrl_c_is_not_hidden_by_the_error_that_foreign_code_makes_of_it(error):
 @pytest.mark.parametrize("name", ["rest", "native", "deaf"])
 def test_ctrl_c_ends_a_command_of_a_plugin_whatever_it_does(begin, name):
     """At once, or after two seconds if native code does not return or the exception is swallowed."""
-    began = time.monotonic()
     assert interrupt(begin(name)) == ("", "")
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("name", ["write", "think"])
@@ -526,7 +592,7 @@ def test_ctrl_c_ends_a_command_whose_output_nobody_reads(begin):
     process = begin("fill")
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=120) == 1
     assert process.communicate()[1] == "interrupted\n"
 
 
@@ -546,7 +612,7 @@ def test_ctrl_c_answers_a_question(trained, tmp_path):
     while "?" not in asked:
         asked += process.stderr.read(1)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=120)
     os.close(keyboard)
     os.close(terminal)
     assert (process.returncode, output.strip()) == (1, "")

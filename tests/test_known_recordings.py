@@ -103,7 +103,7 @@ def test_nothing_that_is_known_is_computed_again(log, tmp_path):
     assert (summary["moved"], summary["extracted"]) == (1, 0)
 
     # models
-    run("fit", "--dataset", "folder", "--features", "levels", "--epochs", 1, "--name", "mine")
+    run("fit", "--dataset", "folder", "--features", "levels", "--network", "mlp", "--epochs", 1, "--name", "mine")
     assert len(run("predict", "mine", tmp_path / "copies", "--json").json["predictions"]) == 7
     assert len(run("embed", "mine", tmp_path / "copies", "--json").json["embeddings"]) == 7
     copy = tmp_path / "copies" / "all" / "copy 3.wav"
@@ -112,13 +112,13 @@ def test_nothing_that_is_known_is_computed_again(log, tmp_path):
     assert len(run("similar", "mine", copy, "--in", tmp_path / "copies", "--json").json["neighbors"]) == 6
     found = run("similar", "mine", "low/low-1.wav", "--dataset", moods, "--json").json["neighbors"]
     assert len(found) == 4  # one file is gone under the name that this dataset has
-    run("evaluate", "--dataset", moods, "--features", "levels", "--epochs", 1, "--cv", 2)
+    run("evaluate", "--dataset", moods, "--features", "levels", "--network", "mlp", "--epochs", 1, "--cv", 2)
     assert log.names() == []
 
 
 def test_predictions_from_stored_frames_are_those_from_files(log, tmp_path):
     run("extract", "--dataset", "folder", "--audio", "tones", "--features", "levels")
-    run("fit", "--features", "levels", "--epochs", 1, "--name", "mine")
+    run("fit", "--features", "levels", "--network", "mlp", "--epochs", 1, "--name", "mine")
     known = run("embed", "mine", "tones", "--json").json["embeddings"]
     shutil.rmtree(tmp_path / "s" / "embeddings")
     log.names()
@@ -134,7 +134,7 @@ def test_two_features_are_computed_from_one_decoded_file_and_stacked(log, tmp_pa
     log.names()
     run("extract", "--features", "levels", "--features", "logmel:hop=0.05,bands=20")
     assert log.names() == []
-    run("fit", "--features", "logmel:hop=0.05,bands=20+levels", "--epochs", 1, "--name", "both")
+    run("fit", "--features", "logmel:hop=0.05,bands=20+levels", "--network", "mlp", "--epochs", 1, "--name", "both")
     embedded = run("embed", "both", "tones", "--json").json["embeddings"]
     assert (len(embedded), log.names()) == (6, [])
     names = {shards.part().spec: shards.part().values for shards in Store(tmp_path / "s").all_features()}
@@ -147,10 +147,10 @@ def test_changed_code_of_a_plugin_computes_other_features(log, tmp_path):
     log.names()
     file = tmp_path / "plugins" / "levels.py"
     file.write_text(PLUGIN.replace("np.abs(stretches)", "np.square(stretches)"))
-    run("fit", "--features", "levels", "--epochs", 1, code=1)
+    run("fit", "--features", "levels", "--network", "mlp", "--epochs", 1, code=1)
     run("extract", "--features", "levels")
     assert log.names() == ALL
     assert len(Store(tmp_path / "s").all_features()) == 2
     removed = run("store", "rm", "unused", "--yes", "--json").json["removed"]
     assert len(removed) == 1
-    run("fit", "--features", "levels", "--epochs", 1)
+    run("fit", "--features", "levels", "--network", "mlp", "--epochs", 1)

@@ -123,6 +123,6 @@ def test_fit_warns_of_changed_labels(mirembed: Command, tones: Path):
     dataset = "folder:labels=labels.csv"
     mirembed("extract", "--dataset", dataset, "--audio", tones)
     labels.write_text(labels.read_text().replace(f"{files[0].name},high", f"{files[0].name},low"))
-    fit = ["fit", "--dataset", dataset, "--epochs", 1, "--jobs", 1, "--json"]
+    fit = ["fit", "--dataset", dataset, "--network", "mlp", "--epochs", 1, "--jobs", 1, "--json"]
     assert "1 other label" in (done := mirembed(*fit)).stderr
     assert json.loads(done.stdout)["models"]

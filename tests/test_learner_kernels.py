@@ -437,7 +437,9 @@ def test_a_warning_about_an_indefinite_gram_matrix_reaches_user_and_run(mirembed
     write_classes(mirembed.folder / "mirembed-store", n_tracks=12)
     site = install(tmp_path / "site", "mirembed-distance", DISTANCE)
     chosen = ["--similarity", "rbf", "--approach", "fl", "--learner", "svm:kernel=distance"]
-    run = mirembed("evaluate", *chosen, "--cv", "3", "--epochs", "1", "--jobs", "1", "--json", env=site)
+    run = mirembed(
+        "evaluate", *chosen, "--cv", "3", "--network", "mlp", "--epochs", "1", "--jobs", "1", "--json", env=site
+    )
     notes = read_json(mirembed.folder / json.loads(run.stdout)["run"] / "notes.json")
     assert sum(NOTE in note for note in notes) == 6
     for approach in ("fl", "rbf-sl"):
@@ -461,7 +463,7 @@ def test_files_are_predicted_with_a_matching_kernel(tones, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with workers_run():
         invoke("extract", "--dataset", "folder", "--audio", str(tones))
-        invoke("fit", "--learner", "svm:kernel=match", "--epochs", "5", "--name", "mine")
+        invoke("fit", "--learner", "svm:kernel=match", "--network", "mlp", "--epochs", "5", "--name", "mine")
         capsys.readouterr()
         invoke("predict", "mine", str(tones / "low"), "--json")
     predictions = json.loads(capsys.readouterr().out)["predictions"]

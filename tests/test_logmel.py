@@ -295,6 +295,6 @@ def test_a_power_that_is_not_finite_is_refused(value, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_real_clips_agree_with_the_definition(clips, backend):
     paths = sorted(Path(os.environ["MIREMBED_REAL_DATA"]).glob(clips))
-    for path in paths[:: len(paths) // 4]:
+    for path in (paths[0], paths[-1]):
         samples, rate = soundfile.read(path, always_2d=True)
         assert_agrees(spectrogram(path, backend=backend), definition(samples.mean(axis=1), rate))

@@ -23,7 +23,7 @@ from mutagen.wave import WAVE
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from small_map import library_map
-from small_store import experiment, open_tracks, write_tags, write_targets
+from small_store import experiment, open_tracks, workers_run, write_tags, write_targets
 
 from mirembed import errors
 from mirembed.fit import fit
@@ -57,7 +57,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(path, tone(frequency, 3, 100 * position + number), RATE, subtype="PCM_16")
             if number:
                 tag(path, f"{name.title()} {number}", f"Band {number % 2}", name, 1990 + number)
-    for words in ("extract --dataset folder --audio music", "fit --similarity rbf --epochs 2 --engine torch --name m"):
+    for words in ("extract --dataset folder --audio music", "fit --similarity rbf --epochs 2 --network mlp --name m"):
         completed = run_here(folder, words.split())
         assert completed.returncode == 0, completed.stderr
     return folder
@@ -190,7 +190,8 @@ def test_trustworthiness_of_many_tracks_is_measured_on_a_sample(registry: Regist
 
 
 @pytest.mark.slow
-def test_umap_keeps_neighbors_together_and_a_seed_repeats_it(registry: Registry) -> None:
+def test_umap_keeps_neighbors_together_and_a_seed_repeats_it(registry: Registry, fitted: Path) -> None:
+    """In a library too. All in one test, because UMAP is compiled when it is used for the first time."""
     rng = np.random.default_rng(0)
     vectors = (np.repeat(rng.normal(0, 4, (3, 8)), 20, axis=0) + rng.normal(0, 0.3, (60, 8))).astype(np.float32)
     rows, values = nearest(registry, Spec("rbf", {"gamma": "0.05"}), vectors, 14)
@@ -201,6 +202,8 @@ def test_umap_keeps_neighbors_together_and_a_seed_repeats_it(registry: Registry)
     assert all(np.linalg.norm(a - b) > spread for a, b in itertools.combinations(centers, 2))
     assert np.array_equal(positions, umap_positions(vectors, rows, values, seed=0))
     assert not np.array_equal(positions, umap_positions(vectors, rows, values, seed=1))
+    printed = json.loads(drawn(fitted, "--out", "u.html", "--method", "umap", "--seed", "3", "--json").stdout)
+    assert (printed["method"], printed["explained_variance"]) == ("umap", None)
 
 
 def test_umap_needs_some_tracks() -> None:
@@ -303,7 +306,8 @@ def test_files_without_labels_have_the_predictions_of_any_model(
     tmp_path: Path, registry: Registry, write: Callable[[Path], Store], names: list[str]
 ) -> None:
     store = write(tmp_path / "store")
-    fit(open_tracks(store), store, experiment(), registry, store.models, seed=0, jobs=1, name="m")
+    with workers_run():
+        fit(open_tracks(store), store, experiment(epochs=1), registry, store.models, seed=0, jobs=1, name="m")
     embedded = Collection.open(store, registry, "m")
     paths = [tmp_path / f"{row}.wav" for row in range(len(embedded))]
     for path in paths[1:]:
@@ -404,13 +408,6 @@ def test_map_colors_by_the_given_column_or_lists_those_that_exist(fitted: Path) 
     assert json.loads(drawn(fitted, "--out", "y.html", "--color", "year", "--json").stdout)["color"] == "year"
     said = drawn(fitted, "--out", "n.html", "--color", "mood", code=1).stderr
     assert all(name in said for name in ("mood", "label", "artist", "folder"))
-
-
-@pytest.mark.slow
-def test_umap_places_a_library(fitted: Path) -> None:
-    printed = json.loads(drawn(fitted, "--out", "u.html", "--method", "umap", "--seed", "3", "--json").stdout)
-    assert printed["method"] == "umap"
-    assert printed["explained_variance"] is None
 
 
 @pytest.mark.parametrize(

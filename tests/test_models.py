@@ -51,7 +51,7 @@ def targets(tmp_path_factory) -> Store:
 
 def fit(store: Store, models: Path, *approaches: str, name: str | None = None, **settings: Any) -> list[FittedModel]:
     with workers_run():
-        described = experiment(*approaches, **{"epochs": 2, **settings})
+        described = experiment(*approaches, **{"epochs": 2, "excerpt": 20, **settings})
         return run_fit(
             open_tracks(store), store, described, Registry.discover(), models, seed=3, jobs=1, name=name, command="test"
         )

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from mirembed.testing import check_network, promises
 
+pytestmark = pytest.mark.slow
+
 
 def mean(outputs: Tensor, inside: Tensor) -> Tensor:
     return (outputs * inside[:, :, None]).sum(dim=1) / inside.sum(dim=1, keepdim=True)

@@ -136,7 +136,9 @@ def evaluate(
 def command(*arguments: object) -> Result:
     """Run a command for two epochs in this process."""
     with workers_run():
-        result = CliRunner().invoke(app, [*map(str, arguments), "--epochs", "2"], catch_exceptions=False)
+        result = CliRunner().invoke(
+            app, [*map(str, arguments), "--network", "mlp", "--epochs", "2"], catch_exceptions=False
+        )
     assert result.exit_code == 0
     return result
 

@@ -64,7 +64,7 @@ OTHER = """
     def mirembed_register_similarities(register):
         register("linear", lambda: lambda x: 2 * x @ x.mT)
 """
-OPTIONS = ["--similarity", "linear", "--learner", "knn:k=1", "--epochs", "1", "--jobs", "1"]
+OPTIONS = ["--similarity", "linear", "--learner", "knn:k=1", "--network", "mlp", "--epochs", "1", "--jobs", "1"]
 EVALUATE = ["evaluate", "--dataset", "initials", "--cv", "2", *OPTIONS]
 
 

@@ -21,14 +21,24 @@ def mirembed_register_similarities(register):
     register("{name}", lambda: lambda x: x @ x.mT)
 """
 WITH_LEARNER = """\
+import os
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from mirembed import hookimpl
 
+print("imported")
+
+
+def say(what):
+    print(what)
+    os.write(1, f"{what} natively\\n".encode())
+
 
 class Nearest(ClassifierMixin, BaseEstimator):
     def fit(self, X, y):
+        say("fitted")
         self.classes_ = np.unique(y)
         self.means_ = np.stack([X[y == c].mean(axis=0) for c in self.classes_])
         return self
@@ -42,9 +52,15 @@ class Means:
         return Nearest()
 
 
+def plain(x):
+    say("similarity called")
+    return x @ x.mT
+
+
 @hookimpl
 def mirembed_register_similarities(register):
-    register("plain", lambda: lambda x: x @ x.mT)
+    print("registered")
+    register("plain", lambda: plain)
 
 
 @hookimpl
@@ -157,13 +173,18 @@ def test_a_file_may_have_the_name_of_a_module(mirembed, folder):
 
 @pytest.mark.slow
 def test_a_one_file_plugin_trains_in_workers_and_is_recorded_with_its_hash(mirembed, folder, tmp_path):
-    """Including an estimator of a class that the file defines, which is saved and loaded."""
+    """Including an estimator of a class that the file defines, which is saved and loaded.
+
+    What it prints, natively too, never mixes with the JSON.
+    """
     (folder / "my-plugin.py").write_text(WITH_LEARNER)
     give_files(write_classes(tmp_path / "store", 9), tmp_path / "audio")
-    options = ["--store", tmp_path / "store", "--epochs", 1, "--jobs", 1]
+    options = ["--store", tmp_path / "store", "--network", "mlp", "--epochs", 1, "--jobs", 1]
     chosen = ["--approach", "my-plugin.py/plain-sl", "--learner", "means"]
     fitted = mirembed("--plugins-dir", "../experiments", "fit", *options, *chosen, "--json", process=True)
     models = {model["approach"]: Path(model["model"]) for model in json.loads(fitted.stdout)["models"]}
+    said = {"similarity called", "similarity called natively", "fitted", "fitted natively"}
+    assert set(fitted.stderr.splitlines()) >= {"imported", "registered", *said}
     used = read_json(models["my-plugin.py/plain-sl"] / "model.json")["provenance"]["settings"]
     for plugin in (*used["learners"].values(), used["approaches"]["my-plugin.py/plain-sl"]["similarity"]):
         assert (plugin["distribution"], len(plugin["file_hash"])) == ("my-plugin.py", len("sha256:") + 64)

@@ -385,7 +385,7 @@ def test_a_third_party_dataset_is_extracted(mirembed, tones, third_party):
 @pytest.mark.slow
 def test_third_party_similarities_and_learners_are_fitted_and_used(mirembed, store, third_party):
     """Including an estimator of a class that the plugin defines, which is saved and loaded without pickle."""
-    options = ["--store", store, "--epochs", 4, "--jobs", 1]
+    options = ["--store", store, "--network", "mlp", "--epochs", 4, "--jobs", 1]
     approaches = ["--similarity", "laplacian:gamma=0.5", "--approach", "with-cross-sl"]
     fitted = mirembed("fit", *options, *approaches, "--learner", "means", "--json", env=third_party)
     models = {entry["approach"]: Path(entry["model"]) for entry in json.loads(fitted.stdout)["models"]}
@@ -404,7 +404,7 @@ def test_third_party_similarities_and_learners_are_fitted_and_used(mirembed, sto
 
 @pytest.mark.slow
 def test_third_party_similarities_and_learners_are_evaluated(mirembed, store, third_party):
-    options = ["--store", store, "--epochs", 4, "--jobs", 1, "--cv", 2]
+    options = ["--store", store, "--network", "mlp", "--epochs", 4, "--jobs", 1, "--cv", 2]
     approaches = ["--similarity", "laplacian:gamma=0.5", "--similarity", "with-cross"]
     evaluated = mirembed("evaluate", *options, *approaches, "--learner", "neighbors:k=1", "--json", env=third_party)
     scores = json.loads(evaluated.stdout)["approaches"]

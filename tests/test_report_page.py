@@ -17,14 +17,22 @@ import pytest
 from pages import invoke
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
+from small_store import give_files, write_classes
 
+from benchmarks.browser import PHONE, chromium, find_chromium
 from mirembed import Classification, Regression, Target
+from mirembed.compare.answer import answer
+from mirembed.compare.families import run_families
+from mirembed.compare.misses import missed_by_all
 from mirembed.errors import StoreError, StoreWriteError
+from mirembed.registry import Registry
 from mirembed.reports import style
-from mirembed.reports.report import WrittenReport
+from mirembed.reports.report import WrittenReport, write_report
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.store.files import read_table, write_table
+
+pytestmark = pytest.mark.slow
 
 NASTY = "<script>alert('1')</script>"
 SMALL = {"rbf-sl": 0.9, "nn": 0.5}
@@ -40,7 +48,7 @@ def nasty(tmp_path_factory) -> WrittenReport:
     notes = [f"a note of {NASTY}"]
     write_report_run(folder, classes, skill=SMALL, n_tracks=30, ids=ids, notes=notes, versions={"python": NASTY})
     (folder / "experiment.toml").write_text(f"dataset = '{NASTY}'")
-    return report(folder)
+    return report(folder, drawn=True)
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +57,57 @@ def grid(tmp_path_factory) -> WrittenReport:
     folder = tmp_path_factory.mktemp("runs") / "grid-1"
     write_report_run(folder / "one", CLASSES, skill=SMALL, n_tracks=30)
     write_report_run(folder / "two", TARGETS, skill=SMALL, n_tracks=30)
-    return report(write_grid(folder, ["one", "two"]))
+    return report(write_grid(folder, ["one", "two"]), drawn=True)
 
 
 # The page
 
 
-def test_chance_and_warnings_stand_above_the_table_of_scores(tmp_path):
-    notes = ["warning: 7 test tracks have duplicates", "a class is rare"]
-    write_report_run(tmp_path / "folder-1", CLASSES, skill=SMALL, n_tracks=30, notes=notes)
-    page = Page.of(report(tmp_path / "folder-1"))
-    texts = page.texts("h2", "h3", "p", "table")
-    begin = texts.index("Scores")
-    assert "0.250" in texts[begin + 1]
-    assert texts[begin + 2] == notes[0]
-    assert page.name(texts[begin + 3]) == "scores"
-    assert texts[texts.index("Notes") + 1] == notes[1]
-    assert page.texts("p").count(notes[0]) == 1
+def test_the_top_has_the_answer_the_warnings_and_every_method(tmp_path):
+    notes = ["warning: 7 test tracks have duplicates; run `mirembed datasets check`", "a class is rare"]
+    folder = write_report_run(tmp_path / "folder-1", skill={**SMALL, "chance": 0.0}, n_tracks=30, notes=notes)
+    written, run = report(folder), read_run(folder)
+    page, found = Page.of(written), answer(run, run_families(run))
+    texts = page.texts("h1", "h2", "p", "li", "dt", "table")
+    top = texts[: texts.index("Learning curves", texts.index("Methods"))]
+    assert top[1] == f"folder: {found.verdict}"
+    assert {" ".join(found.evidence), found.compared} <= set(top)
+    assert "warning: 7 test tracks have duplicates; run mirembed datasets check" in top
+    assert "mirembed datasets check" in page.texts("code")
+    assert {"rbf-sl", "nn", "chance", "learner", "network", "features"} <= set(page.texts("dt"))
+    assert "headline" in {path.stem for path in written.figures}
+    assert not [text for text in top if page.is_table(text)]
+    assert page.texts("p")[-2] == notes[1]
+
+
+def test_the_title_is_what_was_found_and_not_the_name_of_the_run(grid, nasty):
+    for written in (grid, nasty):
+        page = Page.of(written)
+        name = written.page.parents[1].name
+        assert page.texts("title")[0]
+        assert name not in page.text("h1") + page.texts("title")[0]
+        assert any(name in text for text in page.texts("p"))
+
+
+def test_what_a_caption_explains_is_there(nasty):
+    page = Page.of(nasty)
+    assert ("star" in page.captions["scores"]) == ("★" in nasty.page.read_text())
+    assert "Horizontal lines" not in page.text("p")
+    assert "matching" not in page.text("caption")
+
+
+def test_tracks_that_every_method_misses_link_to_their_files(tmp_path):
+    store = write_classes(tmp_path / "store", n_tracks=30)
+    give_files(store, tmp_path / "a b")
+    folder = write_report_run(store.runs / "folder-1", skill={"nn": 0.2, "rbf-sl": 0.2}, n_tracks=30)
+    gone, *others = [miss.track for miss in missed_by_all(read_run(folder))]
+    (tmp_path / "a b" / f"{gone}.wav").unlink()
+    written = report(folder)
+    page = Page.of(written)
+    assert [record["track"] for record in records(written, "errors")] == [gone, *others]
+    assert [row[0] for row in page.tables["errors"][1:]] == [gone, *others][:20]
+    links = [link for link in page.attributes("href") if link.startswith("file:")]
+    assert links == [(tmp_path / "a b" / f"{track}.wav").as_uri() for track in others[:19]]
 
 
 def test_the_page_loads_nothing_from_elsewhere(grid):
@@ -175,11 +217,11 @@ def test_figures_are_saved_as_png_and_svg_and_tables_as_csv_and_latex(grid):
 
 
 def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
-    folder = write_report_run(tmp_path / "run", TARGETS, skill=SMALL, n_tracks=30)
+    folder = write_report_run(tmp_path / "run", TARGETS, skill={"rbf-sl": 0.9}, n_tracks=30)
     contents = [
         {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
         for out in (tmp_path / "a", tmp_path / "b")
-        if report(folder, out)
+        if report(folder, out, drawn=True)
     ]
     assert len(contents[0]) > 10
     assert contents[0] == contents[1]
@@ -188,7 +230,7 @@ def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
 def test_a_latex_table_has_the_cells_of_the_page(grid):
     (path,) = [path for path in grid.tables if path.name == "one-scores.tex"]
     lines = [line.removesuffix(r" \\") for line in path.read_text().splitlines() if line.endswith(r"\\")]
-    assert [name for line in lines if (name := line.split(" & ")[0])] == ["metric", "accuracy", "macro-F1"]
+    assert [name for line in lines if (name := line.split(" & ")[0])] == ["approach", "rbf-sl", "nn"]
     assert {line.count(" & ") for line in lines} == {2}
 
 
@@ -220,7 +262,7 @@ def test_a_run_without_finished_trainings_shows_its_dataset(tmp_path):
     written = report(write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, done=0))
     assert "0 of 10 trainings" in written.progress[0]
     assert "no scores" in written.progress[0]
-    assert Page.of(written).texts("h2") == ["Dataset", "Provenance"]
+    assert Page.of(written).texts("h2") == ["Methods", "Dataset", "Provenance"]
 
 
 def test_a_run_may_finish_while_it_is_read(tmp_path, monkeypatch):
@@ -262,9 +304,10 @@ def test_a_similarity_without_its_plugin_loses_only_its_figure(tmp_path):
 def test_a_single_target_without_a_declared_range_is_reported(tmp_path):
     task = Regression((Target("tempo"),))
     written = report(write_report_run(tmp_path / "run", task, skill=SMALL, n_tracks=30))
-    rows = [row[0] for row in Page.of(written).tables["scores"][1:]]
-    assert rows[0] == "r, mean"
-    assert "tempo" not in rows
+    heading, *rows = Page.of(written).tables["scores"]
+    assert heading[:2] == ["approach", "r, mean"]
+    assert "tempo" not in heading
+    assert [row[0] for row in rows] == list(SMALL)
 
 
 def test_a_damaged_table_is_an_error_that_names_it(tmp_path):
@@ -344,8 +387,8 @@ def test_the_command_writes_the_report_into_the_run(mirembed):
     done = mirembed("report", "folder", "--width", "3", "--font-size", "7")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
     assert str(page) in done.stdout
-    assert "7 figures, 12 tables" in done.stdout
-    assert len(list((folder / "report" / "figures").glob("*-3in.pdf"))) == 7
+    assert "8 figures, 13 tables" in done.stdout
+    assert len(list((folder / "report" / "figures").glob("*-3in.pdf"))) == 8
     assert (folder / "report" / "index.html").is_file()
 
 
@@ -404,3 +447,26 @@ def test_a_legend_has_as_many_columns_as_fit_into_the_figure(labels: list[str], 
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
+
+
+# In a browser
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+def test_the_page_fits_a_phone_says_where_a_table_goes_on_and_shows_the_band_of_a_selected_curve(tmp_path):
+    skill = {"nn": 0.5, "fl": 0.5, "rbf-sl": 0.9, "cosine-sl": 0.7}
+    run = write_report_run(tmp_path / "run", TARGETS, skill=skill, n_tracks=30)
+    written = write_report(run, None, Registry.discover())
+    with chromium(tmp_path / "profile") as browser:
+        page = browser.open(written.page.as_uri(), PHONE, touch=True, marker="first-contentful-paint")
+        assert page.errors == []
+        assert page("document.documentElement.scrollWidth") <= PHONE[0]
+        cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+        page.until(f"{cut}.length > 0 && {cut}.every((one) => one.parentElement.matches('.wide.more'))")
+        band = "getComputedStyle(document.querySelector('#learning-curves .band[data-curve=\"2\"] use')).fillOpacity"
+        assert page(band) == "0"
+        page.click("#learning-curves .key[data-curve='2']")
+        assert float(page(band)) > 0.1
+        page.click("#learning-curves .key[data-curve='2']")
+        assert page(band) == "0"

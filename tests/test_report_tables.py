@@ -19,6 +19,8 @@ from mirembed.reports.report import WrittenReport
 from mirembed.runs.record import read_run
 from mirembed.store.files import write_table
 
+pytestmark = pytest.mark.slow
+
 SKILL = {"nn": 0.6, "rbf-sl": 0.9, "stats": 0.5, "chance": 0.0}
 SMALL = {"nn": 0.5, "rbf-sl": 0.9}
 
@@ -27,7 +29,7 @@ SMALL = {"nn": 0.5, "rbf-sl": 0.9}
 def tags(tmp_path_factory) -> tuple[Path, WrittenReport]:
     folder = tmp_path_factory.mktemp("runs") / "tags-1"
     write_report_run(folder, TAGS, skill=SKILL, n_tracks=50, probabilities=True, retrieval=True)
-    return folder, report(folder)
+    return folder, report(folder, drawn=True)
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,14 @@ from small_store import (
     BANDS,
     CLASSES,
     evaluate,
-    experiment,
-    job,
     open_tracks,
     workers_run,
     write_store,
     write_tags,
     write_targets,
 )
+from small_store import experiment as whole_experiment
+from small_store import job as whole_job
 from third_party import install
 
 from mirembed import Split
@@ -41,7 +41,7 @@ from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.fit import FittedModel, fit
 from mirembed.fit import selection as selecting
 from mirembed.fit.candidates import draw_inner_folds, inner_scheme
-from mirembed.fit.job import fit_models
+from mirembed.fit.job import Job, fit_models
 from mirembed.fit.resolve import describe_plugins
 from mirembed.fit.selection import Decision, Selected, fit_selected
 from mirembed.models.model import Model
@@ -57,6 +57,15 @@ pytestmark = pytest.mark.slow
 
 REGISTRY = Registry.discover()
 ARTISTS = [f"artist {number // 4}" for number in range(36)]
+SHORT = {"epochs": 2, "excerpt": 20}
+
+
+def experiment(*approaches: str, **settings: Any) -> Settings:
+    return whole_experiment(*approaches, **{**SHORT, **settings})
+
+
+def job(tracks: Tracks, *approaches: str, **settings: Any) -> Job:
+    return whole_job(tracks, *approaches, **{**SHORT, **settings})
 
 
 def noisy_frames(labels: list[str], seed: int = 0) -> list[np.ndarray]:
@@ -65,7 +74,7 @@ def noisy_frames(labels: list[str], seed: int = 0) -> list[np.ndarray]:
     places = {"low": 10, "middle": 20, "high": 30}
     frames = []
     for number, label in enumerate(labels):
-        one = rng.normal(-60, 3, (110 + number, BANDS))
+        one = rng.normal(-60, 3, (30 + number, BANDS))
         one[:, places[label] - 3 : places[label] + 3] += rng.normal(0.6, 1.2)
         frames.append(one.astype(np.float32))
     return frames
@@ -94,13 +103,13 @@ def planned(
     official: Mapping[str, Sequence[Split]] | None = None,
     **settings: Any,
 ) -> PlannedRun:
-    described = experiment(*approaches, **{"cv": 3, "epochs": 4, **settings})
+    described = experiment(*approaches, **{"cv": 3, **settings})
     return plan_run(described, tracks, registry, describe_plugins(described, registry), official)
 
 
 def run(tracks: Tracks, runs: Path, *approaches: str, registry: Registry = REGISTRY, **settings: Any) -> RunFolder:
     with workers_run():
-        described = experiment(*approaches, **{"cv": 3, "epochs": 4, **settings})
+        described = experiment(*approaches, **{"cv": 3, **settings})
         return evaluate(tracks, described, registry, runs)[0]
 
 
@@ -174,7 +183,7 @@ def test_settings_that_leave_nothing_to_choose_are_refused(settings, facts):
         (["nn", "fl"], "similarity.gamma=1|2", SpecError, ["similarity.gamma", "nn, fl"]),
         (["stats", "untrained"], "epoch", SpecError, ["epoch", "stats, untrained"]),
         (["stats"], "network.hidden=1|2", SpecError, ["network.hidden", "stats"]),
-        (["fl"], "network.width=1|2", SpecError, ["network.width", "gru", "hidden"]),
+        (["fl"], "network.width=1|2", SpecError, ["network.width", "mlp", "hidden"]),
         (["fl"], "optimizer.speed=1|2", SpecError, ["speed", "adadelta"]),
         (["fl"], "learner.kernel=rbf|match", SpecError, ["match", "fl"]),
         (["chance"], "learner.C=1|2", SpecError, ["learner.C", "chance"]),
@@ -183,14 +192,14 @@ def test_settings_that_leave_nothing_to_choose_are_refused(settings, facts):
 )
 def test_a_choice_that_cannot_be_made_is_refused_before_any_training(tracks, approaches, choice, error, facts):
     with pytest.raises(error) as raised:
-        planned(tracks, *approaches, select=(choice,), checkpoint_every=2)
+        planned(tracks, *approaches, select=(choice,), checkpoint_every=1)
     assert all(fact in str(raised.value) for fact in facts)
 
 
 def test_a_choice_applies_to_every_method_that_has_the_parameter(tracks):
     choices = ("similarity.gamma=0.5|2", "learner.C=1|10", "network.hidden=8|16", "optimizer.lr=0.5|1", "epoch")
     plan = planned(
-        tracks, "rbf-sl", "cosine-sl", "nn", "fl", "stats", "untrained", "chance", select=choices, checkpoint_every=2
+        tracks, "rbf-sl", "cosine-sl", "nn", "fl", "stats", "untrained", "chance", select=choices, checkpoint_every=1
     )
     counts = {name: len(some) for name, some in plan.candidates.items()}
     expected = {"rbf-sl": 2**5, "cosine-sl": 2**4, "nn": 2**3, "fl": 2**4, "stats": 2, "untrained": 2**2, "chance": 1}
@@ -263,7 +272,7 @@ def test_a_parameter_that_was_given_a_value_is_not_chosen(tracks):
     """The method would be named after a value that it does not use."""
     for part, settings in {
         "learner.C": {"learner": ("svm:C=3",)},
-        "network.hidden": {"network": ("gru:hidden=8",)},
+        "network.hidden": {"network": ("mlp:hidden=8",)},
         "optimizer.lr": {"optimizer": "adam:lr=0.1"},
         "label-similarity.gamma": {"label_similarity": "rbf:gamma=2"},
     }.items():
@@ -319,7 +328,6 @@ def test_networks_are_trained_in_inner_folds_and_the_best_on_all_training_tracks
                 tracks,
                 f"rbf:gamma={values['similarity.gamma']}-sl",
                 rows=train,
-                epochs=4,
                 learner=f"svm:C={values['learner.C']}",
             )
             [model] = fit_models(alone, REGISTRY).models.values()
@@ -333,7 +341,7 @@ def test_networks_are_trained_in_inner_folds_and_the_best_on_all_training_tracks
     assert chosen.candidate is best
     [(_, fitted)] = selected.trainings
     [model] = fitted.models.values()
-    alone = job(tracks, best.method.approach.name, rows=fold.train, epochs=4, learner=str(best.method.learner))
+    alone = job(tracks, best.method.approach.name, rows=fold.train, learner=str(best.method.learner))
     [expected] = fit_models(alone, REGISTRY).models.values()
     for name, array in expected.network.arrays.items():
         np.testing.assert_array_equal(model.network.arrays[name], array)
@@ -343,11 +351,11 @@ def test_networks_are_trained_in_inner_folds_and_the_best_on_all_training_tracks
 
 
 def test_the_final_network_is_trained_for_the_chosen_number_of_epochs(tracks, tmp_path):
-    made = run(tracks, tmp_path, "nn", "fl", select=("epoch",), epochs=6, checkpoint_every=2, keep_models=True)
+    made = run(tracks, tmp_path, "nn", "fl", select=("epoch",), epochs=3, checkpoint_every=1, keep_models=True)
     losses = read_table(made.folder / "curves.parquet").to_pylist()
     for one in read_run(made.folder).selection:
         chosen = int(one.values["epoch"])
-        assert chosen in (2, 4, 6)
+        assert chosen in (1, 2, 3)
         assert one.n_candidates == 3
         trained = [row["epoch"] for row in losses if (row["approach"], row["fold"]) == (one.method, one.fold)]
         assert trained == list(range(1, chosen + 1))
@@ -364,11 +372,11 @@ def test_the_final_network_is_trained_for_the_chosen_number_of_epochs(tracks, tm
 
 
 def test_the_best_epoch_is_that_of_the_inner_curves(tracks, tmp_path):
-    made = run(tracks, tmp_path, "rbf-sl", select=("epoch",), epochs=6, checkpoint_every=2)
+    made = run(tracks, tmp_path, "rbf-sl", select=("epoch",), epochs=3, checkpoint_every=1)
     for fold in range(3):
         means = {
             epoch: np.mean([row["score"] for row in rows(made) if (row["fold"], row["epoch"]) == (fold, epoch)])
-            for epoch in (2, 4, 6)
+            for epoch in (1, 2, 3)
         }
         [chosen] = {row["epoch"] for row in rows(made) if row["fold"] == fold and row["chosen"]}
         assert chosen == max(means, key=lambda epoch: (means[epoch], -epoch))
@@ -552,7 +560,7 @@ def replaced_tracks(tmp_path: Path, row: int) -> Tracks:
     [("stats", ["learner.C=0.01|1|100"]), ("rbf-sl", ["learner.C=0.1|10", "similarity.gamma=0.1|5", "epoch"])],
 )
 def test_a_test_track_changes_no_choice_of_its_fold(tracks, tmp_path, approach, choices):
-    settings = {"select": tuple(choices), "checkpoint_every": 2, **BY_ARTIST}
+    settings = {"select": tuple(choices), "checkpoint_every": 1, **BY_ARTIST}
     before = planned(tracks, approach, **settings)
     [number] = [fold.index for fold in before.folds[0] if 5 in fold.test]
     after = planned(replaced_tracks(tmp_path, 5), approach, **settings)
@@ -585,7 +593,7 @@ def test_a_planted_leak_is_caught(tracks, tmp_path):
 
 
 def test_a_resumed_run_does_not_repeat_inner_trainings(tracks, tmp_path, monkeypatch):
-    settings = {"select": ("similarity.gamma=0.1|5", "epoch"), "checkpoint_every": 2, "cv": 2, "inner_cv": 2}
+    settings = {"select": ("similarity.gamma=0.1|5", "epoch"), "checkpoint_every": 1, "cv": 2, "inner_cv": 2}
     whole = run(tracks, tmp_path / "whole", "rbf-sl", **settings)
     trained: list[tuple[int, ...]] = []
     original = selecting.fit_models
@@ -614,12 +622,12 @@ def fit_here(
     store: Store, models: Path, *approaches: str, registry: Registry = REGISTRY, **settings: Any
 ) -> list[FittedModel]:
     with workers_run():
-        described = experiment(*approaches, **{"epochs": 4, **settings})
+        described = experiment(*approaches, **settings)
         return fit(open_tracks(store), store, described, registry, models, seed=0, jobs=1)
 
 
 def test_fit_chooses_in_the_same_way(store, tmp_path, monkeypatch):
-    settings = {"select": ("learner.C=0.01|1", "epoch"), "checkpoint_every": 2, "folds": "grouped"}
+    settings = {"select": ("learner.C=0.01|1", "epoch"), "checkpoint_every": 1, "folds": "grouped"}
     fitted = fit_here(store, tmp_path / "models", "nn", "fl", **settings)
     tracks = open_tracks(store)
     inner = draw_inner_folds(
@@ -751,13 +759,14 @@ def test_the_estimate_counts_the_inner_trainings(tracks):
     networks = cost(select=("network.hidden=8|16|32", "learner.C=1|10"), inner_cv=2)
     assert networks.trainings == 3 + 3 * 3 * 2
     inner = {part.network: part.trainings for part in networks.parts if part.inner}
-    assert inner == {"gru:hidden=8": 6, "gru:hidden=16": 6, "gru:hidden=32": 6}
+    assert inner == {"mlp:hidden=8": 6, "mlp:hidden=16": 6, "mlp:hidden=32": 6}
     assert networks.scorings > learners.scorings
 
 
-def test_the_commands_show_what_was_chosen(mirembed, tones):
-    mirembed("extract", "--dataset", "folder", "--audio", tones)
-    flags = ["--approach", "stats", "--approach", "rbf-sl", "--cv", 2, "--epochs", 2, "--inner-cv", 2]
+def test_the_commands_show_what_was_chosen(mirembed):
+    write_noisy(mirembed.folder / "mirembed-store")
+    network = ("--network", "mlp")
+    flags = ["--approach", "stats", "--approach", "rbf-sl", *network, "--cv", 2, "--epochs", 2, "--inner-cv", 2]
     flags += ["--select", "learner.C=0.1|10"]
     content = json.loads(mirembed("evaluate", *flags, "--json").stdout)
     assert {(one["method"], one["fold"]) for one in content["selection"]} == {
@@ -768,7 +777,7 @@ def test_the_commands_show_what_was_chosen(mirembed, tones):
     assert "learner.C=" in text
     assert "of 2 folds" in text
     fitted = json.loads(
-        mirembed("fit", "--epochs", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2, "--json").stdout
+        mirembed("fit", *network, "--epochs", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2, "--json").stdout
     )
     assert fitted["models"][0]["chosen"].keys() == {"learner.C"}
     flags = ["--from", fitted["models"][0]["model"], "--cv", 2, "--select", "learner.C=0.1|10", "--inner-cv", 2]
@@ -786,8 +795,8 @@ def test_the_commands_show_what_was_chosen(mirembed, tones):
         (["fit", "--select", "learner.C=1|2", "--folds", "official"], ["official"]),
     ],
 )
-def test_a_choice_that_cannot_be_made_ends_the_command_at_once(mirembed, tones, arguments, facts):
-    mirembed("extract", "--dataset", "folder", "--audio", tones)
+def test_a_choice_that_cannot_be_made_ends_the_command_at_once(mirembed, arguments, facts):
+    write_noisy(mirembed.folder / "mirembed-store")
     refused = mirembed(*arguments, code=1)
     assert all(fact in refused.stderr for fact in facts)
     assert not list((mirembed.folder / "mirembed-store" / "runs").glob("*"))

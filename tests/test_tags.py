@@ -26,6 +26,7 @@ from small_store import (
     experiment,
     job,
     open_tracks,
+    workers_run,
     write_classes,
     write_store,
     write_tags,
@@ -336,7 +337,7 @@ def test_groups_reach_a_learner_with_a_precomputed_kernel(problem):
 
 @pytest.mark.parametrize("approach", ["nn", "fl", "rbf-sl", "cosine-sl", "stats", "untrained", "chance"])
 def test_every_approach_predicts_and_scores_tags(tracks, approach):
-    [model] = fit_models(job(tracks, approach, epochs=30), REGISTRY).models.values()
+    [model] = fit_models(job(tracks, approach, epochs=30, excerpt=20), REGISTRY).models.values()
     frames = tracks.frames["logmel"]
     embeddings = model.embed(frames.open(), frames.starts, frames.lengths)
     predicted, scores = model.predict(embeddings), model.scores(embeddings)
@@ -371,7 +372,8 @@ def test_a_saved_model_predicts_and_scores_the_same(tmp_path):
     tracks = open_tracks(store)
     settings = experiment("fl", "rbf-sl", learner=("svm", "svm:kernel=match", "svm:class_weight=balanced"), epochs=2)
     settings = replace(settings, approach=("rbf-sl",))
-    found = fit(tracks, store, settings, REGISTRY, store.models, seed=0, jobs=1)
+    with workers_run():
+        found = fit(tracks, store, settings, REGISTRY, store.models, seed=0, jobs=1)
     assert len(found) == 3
     for entry in found:
         model = Model.load(entry.folder, REGISTRY)

@@ -27,6 +27,7 @@ from mirembed.errors import EvaluationError, SpecError
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence"),))
 SIZES = (0.1, 0.25, 0.5, 0.9, 1.0)
+SHORT = ("--cv", 3, "--epochs", 1, "--network", "mlp", "--approach", "rbf-sl", "--approach", "chance")
 
 
 def shrunk(labels: np.ndarray, size: float, seed: int = 0, groups: Sequence[str | None] | None = None) -> list[Fold]:
@@ -134,7 +135,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(store: Path) -> dict[str, Any]:
     """What a run for each of three shares says."""
     with workers_run():
-        words = ["evaluate", "--store", store, "--cv", 3, "--epochs", 2, "--approach", "rbf-sl", "--approach", "chance"]
+        words = ["evaluate", "--store", store, *SHORT]
         result = CliRunner().invoke(app, [*map(str, [*words, "--train-size", "0.25|0.5", "--train-size", 1, "--json"])])
     assert result.exit_code == 0
     found: dict[str, Any] = json.loads(result.stdout)
@@ -157,7 +158,7 @@ def test_each_share_is_a_run_with_the_same_tests(report: dict[str, Any]) -> None
 
 def test_the_whole_share_has_the_numbers_of_a_run_without_shares(store: Path, report: dict[str, Any]) -> None:
     with workers_run():
-        words = ["evaluate", "--store", store, "--cv", 3, "--epochs", 2, "--approach", "rbf-sl", "--approach", "chance"]
+        words = ["evaluate", "--store", store, *SHORT]
         result = CliRunner().invoke(app, [*map(str, [*words, "--json"])])
     assert json.loads(result.stdout)["approaches"] == report["evaluations"][2]["approaches"]
     assert json.loads(result.stdout)["train_size"] == 1

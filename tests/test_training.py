@@ -74,6 +74,10 @@ def settings(epochs: int, batch: int = 32, **others: Any) -> TrainingSettings:
     return TrainingSettings(epochs, batch, **others)
 
 
+SHORT = InputForm(20)
+"""Excerpts for trainings of many epochs."""
+
+
 def train(
     data: TrainingData, chosen: TrainingSettings, *similarities: Any, spec: str = "gru", **others: Any
 ) -> Trained:
@@ -160,7 +164,9 @@ def test_the_loss_falls_on_tones(similarity):
     classes = np.arange(9) % 3
     pitches = list(CLASSES.values())
     tones = [tone(pitches[label], seconds=3.0, seed=number) for number, label in enumerate(classes)]
-    losses = train(training_data([log_mel(t, RATE) for t in tones], classes), settings(40), similarity).losses
+    losses = train(
+        training_data([log_mel(t, RATE) for t in tones], classes), settings(40, form=SHORT), similarity
+    ).losses
     assert len(losses) == 40
     assert losses[-1] < 0.1 * losses[0]
 
@@ -185,7 +191,7 @@ def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(da
     for similarity in (Rbf(), Cosine(), None):
         seen.append([])
         started.append(train(data, settings(0, seed=3, fold=1), similarity).network.state_dict())
-        train(data, settings(3, batch=4, seed=3, fold=1), similarity)
+        train(data, settings(3, batch=4, seed=3, fold=1, form=SHORT), similarity)
     assert len(seen[0]) == 9
     assert seen[0] == seen[1] == seen[2]
     for name, initial in started[0].items():
@@ -199,7 +205,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_bit(data, similar
         if epoch == 12:
             raise KeyboardInterrupt
 
-    chosen, checkpoint = settings(13), tmp_path / "checkpoint.safetensors"
+    chosen, checkpoint = settings(13, form=SHORT), tmp_path / "checkpoint.safetensors"
     whole = train(data, chosen, similarity)
     with pytest.raises(KeyboardInterrupt):
         train(data, chosen, similarity, checkpoint=checkpoint, on_epoch=interrupt)
@@ -225,7 +231,7 @@ def test_draws_buffers_and_optimizers_are_resumed_to_the_bit(data, spec, optimiz
         if epoch == 11:
             raise KeyboardInterrupt
 
-    chosen, checkpoint = settings(12, batch=4, optimizer=optimizer), tmp_path / "checkpoint.safetensors"
+    chosen, checkpoint = settings(12, batch=4, optimizer=optimizer, form=SHORT), tmp_path / "checkpoint.safetensors"
     whole = train(data, chosen, Rbf(), spec=spec)
     with pytest.raises(KeyboardInterrupt):
         train(data, chosen, Rbf(), spec=spec, checkpoint=checkpoint, on_epoch=interrupt)
@@ -385,7 +391,7 @@ def test_a_similarity_with_buffers_and_frozen_parameters_is_not_trained(tmp_path
         return created[-1]
 
     checkpoint = tmp_path / "checkpoint.safetensors"
-    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10)
+    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10, network=("gru",))
     fit_models(replace(training, checkpoint=checkpoint), with_similarity(weighted))
     assert [similarity.weight.item() for similarity in created] == [0.5, 0.5]
     assert [name for name in load_file(checkpoint) if "weight" in name and "weight_" not in name] == []
@@ -406,22 +412,22 @@ def test_trainable_weights_that_a_similarity_hides_are_refused_where_it_is_used(
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-100], lambda content: content[8:]])
 def test_the_error_about_a_damaged_checkpoint_says_to_delete_it(data, tmp_path, damage):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(data, settings(10), Rbf(), checkpoint=checkpoint)
+    train(data, settings(10, form=SHORT), Rbf(), checkpoint=checkpoint)
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     with pytest.raises(StoreError, match=f"{checkpoint} is damaged.* delete it"):
-        train(data, settings(11), Rbf(), checkpoint=checkpoint)
+        train(data, settings(11, form=SHORT), Rbf(), checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("kept", ["module", "optimizer", "no losses"])
 def test_a_checkpoint_without_all_its_parts_is_damaged_too(data, tmp_path, kept):
     checkpoint = tmp_path / "checkpoint.safetensors"
-    train(data, settings(10), Rbf(), checkpoint=checkpoint)
+    train(data, settings(10, form=SHORT), Rbf(), checkpoint=checkpoint)
     tensors = {
         name: tensor for name, tensor in load_file(checkpoint).items() if kept in (name.split(".")[0], "no losses")
     }
     save_file(tensors, checkpoint, metadata=None if kept == "no losses" else {"losses": str([1.0] * 10)})
     with pytest.raises(StoreError, match="is damaged"):
-        train(data, settings(11), Rbf(), checkpoint=checkpoint)
+        train(data, settings(11, form=SHORT), Rbf(), checkpoint=checkpoint)
 
 
 def test_learning_a_similarity_takes_batches_of_two_tracks(data):

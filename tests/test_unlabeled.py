@@ -403,7 +403,7 @@ def test_every_command_takes_a_dataset_with_unlabeled_tracks(shelf: Command, tmp
     report = tmp_path / "work" / json.loads(shelf("report", json.loads(found.stdout)["run"], "--json").stdout)["page"]
     (row,) = csv.DictReader((report.parent / "tables" / "datasets.csv").read_text().splitlines())
     assert (row["tracks"], float(row["hours"])) == ("8", pytest.approx(8 * 1.5 / 3600, rel=0.01))
-    found = shelf("fit", "--epochs", "1", "--json")
+    found = shelf("fit", "--network", "mlp", "--epochs", "1", "--json")
     assert "4 unlabeled tracks of 12" in found.stderr
     unlabeled = str(audio / "middle" / "middle-0.wav")
     predicted = json.loads(shelf("predict", "shelf-rbf-sl", unlabeled, "--json").stdout)

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,22 @@ import pytest
 import soundfile
 from conftest import CLASSES, RATE, Command, clean_environment, run_here, tone, wait_until, write_tones
 from small_store import LOGMEL, Notes, write_classes, write_frames
+from test_interruption import is_stopped
 
 from mirembed.audio.folders import FolderState
 from mirembed.extract import file_features
 from mirembed.features import compute
+from mirembed.interruption import InterruptHandler
 from mirembed.inventory import contents, verify
+from mirembed.library import update as updating
 from mirembed.library.collection import Collection
+from mirembed.models import inference
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import EmbeddingRows, Store
+from mirembed.store.embeddings import StoredEmbeddings
+
+pytestmark = pytest.mark.slow
 
 REGISTRY = Registry.discover()
 
@@ -39,7 +46,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tones(folder / "music", 2, 1.0)
     for command in (
         "extract --dataset folder --audio music --store s --jobs 1",
-        "fit --store s --similarity rbf --epochs 2 --engine torch --name m --jobs 1",
+        "fit --store s --similarity rbf --epochs 2 --network mlp --name m --jobs 1",
     ):
         assert run_here(folder, command.split()).returncode == 0
     return folder
@@ -268,6 +275,27 @@ def test_nothing_is_removed_from_a_folder_that_cannot_be_read(library):
     assert len(library.vectors) == 6
 
 
+def test_an_update_makes_the_index_of_the_library(library):
+    [index] = (library.store.root / "cache").glob("library-*")
+    for name in ("low/new.wav", "low/newer.wav"):
+        library.add(name)
+        library.update()
+        made = index.read_bytes()
+        assert name in library.vectors
+        assert index.read_bytes() == made
+
+
+def test_fit_makes_the_index_of_a_library(library, mirembed):
+    store = library.store.root
+    mirembed("extract", "--dataset", "library:label=folder", "--audio", library.music, "--store", store, "--jobs", 1)
+    flags = ("--approach", "nn", "--epochs", 1, "--engine", "torch", "--name", "n", "--jobs", 1, "--store", store)
+    mirembed("fit", "--dataset", "library:label=folder", *flags)
+    [index] = (store / "cache").glob("library-library*")
+    made = index.read_bytes()
+    assert len(Collection.open(library.store, REGISTRY, "n")) == 6
+    assert index.read_bytes() == made
+
+
 # Files that fail
 
 
@@ -280,8 +308,13 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     assert {failure.id for failure in library.store.find(None).failures()} == {"low/broken.wav", "low/copy of it.wav"}
     assert len(decoded) == 1
     done = library.update(code=2)
-    assert (len(done["failures"]), done["failed_before"], len(decoded)) == (2, 2, 1)
+    assert (len(done["failures"]), done["failed_before"], done["new_failures"], len(decoded)) == (2, 2, [], 1)
     assert library.notes == []
+    library.update("--accept-failures")
+    library.update("--retry-failed", "--keep", "features")
+    library.update("--no-accept-failures", code=2)
+    assert len(decoded) == 2
+    del decoded[1:]
     library.update("--retry-failed", code=2)
     assert len(decoded) == 2
     library.add("low/broken.wav")
@@ -289,6 +322,26 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     done = library.update("--yes")
     assert (done["failures"], done["embedded"]) == ([], 1)
     assert library.store.find(None).failures() == []
+
+
+def test_the_old_embedding_of_a_changed_file_that_fails_does_not_count(library):
+    path = library.music / "low" / "low-0.wav"
+    sound, before = path.read_bytes(), library.vectors
+    path.write_bytes(sound[: len(sound) // 2])
+    done = library.update(code=2)
+    assert (done["dropped"], done["with_embeddings"], len(done["failures"])) == (1, 5, 1)
+    assert library.vectors.keys() == before.keys() - {"low/low-0.wav"}
+    assert library.notes == []
+    assert library.update(code=2)["dropped"] == 0
+    path.write_bytes(sound)
+    assert library.update()["with_embeddings"] == 6
+    np.testing.assert_array_equal(library.vectors["low/low-0.wav"], before["low/low-0.wav"])
+
+
+def test_an_update_also_drops_what_an_extraction_kept_of_a_changed_file_that_fails(library, mirembed):
+    (library.music / "low" / "low-0.wav").write_bytes(b"RIFF" + bytes(1000))
+    mirembed("extract", "--dataset", "folder", "--store", library.store.root, "--jobs", 1, code=2)
+    assert (library.update(code=2)["dropped"], len(library.vectors)) == (1, 5)
 
 
 def test_extract_does_not_retry_a_file_that_failed_in_an_update(library, decoded, mirembed):
@@ -420,7 +473,7 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
         replace(tracks[0], id="not extracted", label=None, recording=None, file_size=-1, file_mtime_ns=-1),
     ]
     dataset.write_tracks([*tracks, *more], info)
-    done = mirembed("fit", "--store", store.root, "--epochs", 1, "--engine", "torch", "--jobs", 1, "--json")
+    done = mirembed("fit", "--store", store.root, "--epochs", 1, "--network", "mlp", "--jobs", 1, "--json")
     (model,) = json.loads(done.stdout)["models"]
     assert model["without_embeddings"] == 1
     found = Collection.open(store, REGISTRY, Path(model["model"]).name)
@@ -436,65 +489,74 @@ def test_fit_embeds_unlabeled_tracks_too_and_counts_those_without_frames(mirembe
 
 # Killed and interrupted
 
+
 PROGRAM = """
-import sys
+import os, signal, sys
 import mirembed.library.update as update
 import mirembed.models.inference as inference
 update.SHARD_ROWS = inference.HELD_BYTES = 1
+from mirembed.store.embeddings import StoredEmbeddings
+append, appended = StoredEmbeddings.append, []
+
+def append_and_stop(self, digest, rows):
+    append(self, digest, rows)
+    appended.append(rows)
+    if len(appended) == 3:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+StoredEmbeddings.append = append_and_stop
 from mirembed.__main__ import main
-from mirembed.interruption import handle_interrupts
-handle_interrupts()
 sys.argv[0] = "mirembed"
 main()
 """
 
 
-@contextlib.contextmanager
-def updating(library: Library) -> Iterator[subprocess.Popen[str]]:
-    """Run an update that writes every embedding by itself, in a session of its own."""
+def kill_after_the_third(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "update", "m", "--store", library.store.root, "--jobs", "2", "--json"],
         env={name: value for name, value in clean_environment().items() if not name.startswith("COV")},
         start_new_session=True,
-        text=True,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
     try:
-        yield process
+        wait_until(lambda: is_stopped(process))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def interrupt_after_the_third(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    append, appended = StoredEmbeddings.append, []
 
+    def append_and_interrupt(self: StoredEmbeddings, digest: str, rows: EmbeddingRows) -> None:
+        append(self, digest, rows)
+        appended.append(rows)
+        if len(appended) == 3:
+            signal.raise_signal(signal.SIGINT)
 
-def interrupt(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 1
+    signal.signal(signal.SIGINT, InterruptHandler())
+    with monkeypatch.context() as patch:
+        patch.setattr(updating, "SHARD_ROWS", 1)
+        patch.setattr(inference, "HELD_BYTES", 1)
+        patch.setattr(StoredEmbeddings, "append", append_and_interrupt)
+        said = library.update(code=1)["error"]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert "the same command resumes from there" in said
-    assert "Traceback" not in said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("end", [kill, interrupt])
-def test_a_stopped_update_resumes_where_it_was(library, end: Callable[[subprocess.Popen[str]], None]):
-    for number in range(24):
-        library.add(f"new/{number}.wav", seed=number, seconds=20.0)
+@pytest.mark.parametrize("stop", [kill_after_the_third, interrupt_after_the_third])
+def test_a_stopped_update_resumes_where_it_was(library, monkeypatch, stop: Callable[..., None]):
+    for number in range(12):
+        library.add(f"new/{number}.wav", seed=number, seconds=0.5)
     stored = library.store.embeddings("m")
-    with updating(library) as process:
-        wait_until(lambda: len(stored.shards()) >= 3)
-        end(process)
+    stop(library, monkeypatch)
     n_done = len(stored.read(stored.digest())) - 6
-    assert 3 <= n_done < 24
+    assert 3 <= n_done < 12
     assert verify(library.store) == []
     done = library.update()
-    assert (done["embedded"], done["with_embeddings"]) == (24 - n_done, 30)
+    assert (done["embedded"], done["with_embeddings"]) == (12 - n_done, 18)
     assert stored.files() == [stored.path]
     interrupted = library.vectors
     stored.path.unlink()

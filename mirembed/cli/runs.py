@@ -203,6 +203,9 @@ def report(
 
     For an unfinished run, it covers the folds finished so far.
     """
+    import logging
+
+    logging.getLogger("matplotlib").addHandler(logging.NullHandler())  # it warns where it cannot keep a cache
     with interruptible():
         from mirembed.reports.paper import WIDTHS
         from mirembed.reports.report import write_report

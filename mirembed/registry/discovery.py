@@ -196,12 +196,15 @@ def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         try:
+            if hookspecs.PROJECT not in (distribution.read_text("entry_points.txt") or ""):
+                continue  # parsing them all would take longer than everything else here
             points = distribution.entry_points.select(group=hookspecs.PROJECT)
-            if not points or _canonical(distribution.name) in seen:
+            if not points or _canonical(name := distribution.name) in seen:  # the name is parsed anew by every access
                 continue
-            seen.add(_canonical(distribution.name))
+            seen.add(_canonical(name))
+            version = distribution.version
             for point in points:
-                yield Source(point.name, distribution.name, distribution.version, point.load)
+                yield Source(point.name, name, version, point.load)
         except Exception as error:  # metadata that no installer would write
             unnamed = Source("entry_points.txt", str(getattr(distribution, "_path", "unknown")), "", lambda: None)
             broken.append(unnamed.broken(error))

@@ -8,7 +8,6 @@ can be a harmonic.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -17,10 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Audio, AudioError
-from mirembed_features.framing import exact, windows
-
-ALIGNED = 0.05
-"""Seconds. Frame ``i`` has the center of a frame of this length that begins at ``i * hop``, as in `logmel`."""
+from mirembed_features.framing import ALIGNED, aligned_blocks, exact, windows
 
 LOWEST, HIGHEST = 40.0, 5000.0
 """Hz: peaks outside this range are left out."""
@@ -107,12 +103,10 @@ class Chroma:
         rate = audio.rate
         if rate < MINIMUM_RATE:
             raise AudioError(f"sampling rate {rate} Hz is too low: chroma needs at least {MINIMUM_RATE} Hz")
-        length, aligned = math.floor(exact(self._frame) * rate), math.floor(exact(ALIGNED) * rate)
-        before = (length - aligned) // 2
-        zeros = np.zeros(length - aligned, np.float32)
-        padded = itertools.chain([zeros[:before]], audio.blocks(), [zeros[before:]])
+        length = math.floor(exact(self._frame) * rate)
         profile = _profile(rate, length, self.values)
-        profiles = [profile(frame) for frame in windows(padded, length, exact(self.hop) * rate)]
+        frames = windows(aligned_blocks(audio, length), length, exact(self.hop) * rate)
+        profiles = [profile(frame) for frame in frames]
         if not profiles:
             raise AudioError(f"shorter than one frame of {ALIGNED} s; use a longer clip")
         found = np.stack(profiles)

@@ -230,14 +230,7 @@ class LogMel:
     @functools.cached_property
     def backend(self) -> Backend:
         """The library that computes the spectra."""
-        if self._backend == "scipy":
-            return "scipy"
-        from mirembed import essentia_error
-
-        error = essentia_error()
-        if error and self._backend == "essentia":
-            raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
-        return "scipy" if error else "essentia"
+        return chosen(self._backend)
 
     @property
     def description(self) -> str:
@@ -268,20 +261,32 @@ class LogMel:
             The sampling rate is too low for the bands; there is no full frame; a power is not finite.
         """
         self.definition.require_rate(audio.rate)
-        stream = _Stream(audio.rate, self.definition, self.backend)
+        stream = Stream(audio.rate, self.definition, self.backend)
         for samples in audio.blocks():
             stream.add(samples)
         return stream.frames()
 
 
-class _Stream:
+def chosen(backend: Literal["auto", "essentia", "scipy"]) -> Backend:
+    """Return the library that computes the spectra; raise ValueError if Essentia is wanted and cannot be imported."""
+    if backend == "scipy":
+        return "scipy"
+    from mirembed import essentia_error
+
+    error = essentia_error()
+    if error and backend == "essentia":
+        raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
+    return "scipy" if error else "essentia"
+
+
+class Stream:
     """The spectrogram of samples that arrive in pieces of any length."""
 
     def __init__(self, rate: int, definition: Definition, backend: Backend) -> None:
         self._rate, self.definition = rate, definition
         self._length, self._hop = definition.frame_length(rate), definition.hop_length(rate)
         self._filters, self._power_spectra = _prepare(rate, definition, backend)
-        self._n_samples = self._n_frames = 0
+        self._n_samples = self.n_frames = 0
         self._rest = np.empty(0, np.float32)
         self._decibels: list[NDArray[np.float32]] = []
 
@@ -292,11 +297,11 @@ class _Stream:
         self._n_samples += len(samples)
         offset = self._n_samples - len(known)
         n_frames = self.definition.count_frames(self._n_samples, self._rate)
-        numbers = np.arange(self._n_frames, n_frames + 1)
+        numbers = np.arange(self.n_frames, n_frames + 1)
         starts = numbers * self._hop.numerator // self._hop.denominator - offset
         if len(starts) > 1:
             self._decibels.append(self._in_decibels(known, starts[:-1]))
-            self._n_frames = n_frames
+            self.n_frames = n_frames
         self._rest = known[max(0, int(starts[-1])) :].copy()
 
     def frames(self) -> NDArray[np.float32]:
