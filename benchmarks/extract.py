@@ -3,12 +3,14 @@
 Both use the same number of worker processes, FFT size, hop and bands. librosa's pool is warmed up before it is timed,
 and keeps its spectrograms in memory; mirembed's time includes starting its workers, hashing, and writing the store.
 "decoding" only decodes the files, with libsndfile.
-``--memory N`` extracts N files instead and prints how much memory the processes use over time.
+``--steps`` measures the steps of an extraction one by one, on one file of each kind. ``--memory N`` extracts N files
+instead and prints how much memory the processes use over time.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import statistics
 import tempfile
@@ -21,10 +23,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mirembed import Classification, Listing, Track
+from mirembed import Classification, Listing, SamplesAudio, Track
+from mirembed.audio.decode_state import BLOCK_VALUES, DecodeState, mix
+from mirembed.audio.files import file_hash
+from mirembed.audio.headers import read_header
 from mirembed.config import defaults
 from mirembed.extract import ExtractOptions, FileToExtract, extract, extract_files
-from mirembed.features import resolve_features
+from mirembed.features import FeaturesPart, resolve_features
+from mirembed.features.compute import compute
 from mirembed.progress import Silent, counted
 from mirembed.registry import Registry
 from mirembed.store import Store
@@ -33,7 +39,7 @@ from mirembed_features.logmel import LogMel
 DISTINCT = 40
 """Clips to synthesize; further files are hard links to them."""
 
-FORMATS = {"wav": (22_050, 1), "mp3": (44_100, 2)}
+FORMATS = {"wav": (22_050, 1), "mp3": (44_100, 2), "flac": (44_100, 2)}
 """Sampling rate (Hz) and channels of each kind of file."""
 
 GOALS = {("essentia", "wav"): 2.0, ("essentia", "mp3"): 1.3, ("scipy", "wav"): 3.0}
@@ -43,7 +49,7 @@ MEBIBYTE = 2**20
 
 
 def write_clips(folder: Path, kind: str, n_files: int, seconds: float) -> list[Path]:
-    """Write clips of chords with noise: 16-bit WAV, or MP3 at 128 kbit/s or more."""
+    """Write clips of chords with noise: 16-bit WAV or FLAC, or MP3 at 128 kbit/s or more."""
     import soundfile
 
     rate, channels = FORMATS[kind]
@@ -57,7 +63,7 @@ def write_clips(folder: Path, kind: str, n_files: int, seconds: float) -> list[P
             chord = sum(np.sin(2 * np.pi * pitch * time_axis) for pitch in pitches) / 20
             swell = 0.6 + 0.4 * np.sin(2 * np.pi * time_axis * rng.uniform(0.5, 3))
             samples = (chord * swell)[:, None] + 0.03 * rng.standard_normal((len(time_axis), channels))
-            soundfile.write(path, samples, rate, subtype="PCM_16" if kind == "wav" else None)
+            soundfile.write(path, samples, rate, subtype=None if kind == "mp3" else "PCM_16")
         else:
             path.hardlink_to(paths[number % DISTINCT])
         paths.append(path)
@@ -166,6 +172,64 @@ def compare(kind: str, n_files: int, seconds: float, jobs: int, rounds: int) -> 
     return lines
 
 
+def steps(kind: str, seconds: float) -> list[str]:
+    """Measure what is done with one file, each step by itself; return the lines to print."""
+    import soundfile
+    from threadpoolctl import threadpool_limits
+
+    parts = resolve_features(Registry.discover(), defaults.FEATURES).parts
+    with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder, threadpool_limits(1):
+        [path] = write_clips(Path(folder), kind, 1, seconds)
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        length = BLOCK_VALUES // samples.shape[1]
+        blocks = [np.ascontiguousarray(samples[at : at + length]) for at in range(0, len(samples), length)]
+        audio = SamplesAudio(np.concatenate([mix(block) for block in blocks]), rate)
+        by_backend = {name: LogMel(backend=name) for name in ("essentia", "scipy")}
+        things: dict[str, Callable[[], object]] = {
+            "decoding by libsndfile": lambda: only_decode(path),
+            "the decoded samples checked, hashed and mixed": lambda: take(rate, blocks),
+            "of which the hash": lambda: hash_samples(blocks),
+            "the header": lambda: read_header(path),
+            "the hash of the file": lambda: file_hash(path),
+            "logmel by Essentia": lambda: by_backend["essentia"].extract(audio),
+            "logmel by scipy": lambda: by_backend["scipy"].extract(audio),
+            "all of it, by Essentia": lambda: whole(path, parts[0], by_backend["essentia"]),
+            "all of it, by scipy": lambda: whole(path, parts[0], by_backend["scipy"]),
+        }
+        took = {name: min(cpu_seconds(thing) for _ in range(5)) for name, thing in things.items()}
+    first = took["decoding by libsndfile"]
+    lines = [f"{kind}, one file of {seconds:g} s, one thread: processor time, and its ratio to decoding alone"]
+    return lines + [f"  {name:<48}{1000 * value:7.1f} ms  {value / first:5.2f}" for name, value in took.items()]
+
+
+def take(rate: int, blocks: Sequence[np.ndarray]) -> str:
+    """Do with decoded blocks ``[n_samples, channels]`` what every extraction does."""
+    state = DecodeState(rate, blocks[0].shape[1])
+    for block in blocks:
+        state.add(block)
+    return state.finish()
+
+
+def hash_samples(blocks: Sequence[np.ndarray]) -> str:
+    """Hash decoded blocks."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for block in blocks:
+        hasher.update(block.data.cast("B"))
+    return hasher.hexdigest()
+
+
+def whole(path: Path, part: FeaturesPart, plugin: LogMel) -> tuple[object, str]:
+    """Do with a file what a worker does."""
+    return compute([(part, plugin)], path), file_hash(path)
+
+
+def cpu_seconds(thing: Callable[[], object]) -> float:
+    """Return the processor seconds that a call takes."""
+    before = time.process_time()
+    thing()
+    return time.process_time() - before
+
+
 def start_up(backend: str) -> float:
     """Return the seconds from starting a worker to its first spectrogram of a 1-s clip."""
     with tempfile.TemporaryDirectory(prefix="mirembed-bench-") as folder:
@@ -227,9 +291,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each program; the median ratio is printed")
     parser.add_argument("--kind", choices=sorted(FORMATS), action="append")
+    parser.add_argument("--steps", action="store_true", help="measure the steps of an extraction one by one")
     parser.add_argument("--memory", type=int, metavar="N", help="extract N files, such as 10000, and print the memory")
     arguments = parser.parse_args()
     kinds = arguments.kind or ["wav", "mp3"]
+    if arguments.steps:
+        for kind in kinds:
+            print("\n".join(steps(kind, arguments.seconds)), flush=True)
+        return
     for backend in ("essentia", "scipy"):
         print(f"{backend}: {start_up(backend):.2f} s from starting a worker to its first spectrogram", flush=True)
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""The exceptions of mirembed, in one tree.
+"""The exceptions of mirembed, in one tree, and its warning.
 
 ::
 
@@ -87,3 +87,11 @@ class EvaluationError(MirembedError):
 
 class WorkerError(MirembedError):
     """A worker process was killed, and its work cannot be done elsewhere."""
+
+
+class SystemWarning(UserWarning):
+    """The system lacks something that makes work safer, such as locks; the work goes on without it."""
+
+
+JOBLIB_WARNINGS = r"joblib\._multiprocessing_helpers"
+"""Module that warns if /dev/shm cannot be written, which only joblib's processes need; mirembed uses none."""

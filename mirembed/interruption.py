@@ -24,8 +24,8 @@ STARTS_OVER = "interrupted; the same command starts from the beginning"
 _REPEATED = 0.3
 """Seconds within which a second SIGINT is the same ctrl-C: the terminal and a parent program may both send it."""
 
-_PATIENCE = 2.0
-"""Seconds after which the program ends if ctrl-C has not ended an `interruptible` block."""
+_INSIDE_INTERRUPTIBLE, _ELSEWHERE, _INSIDE_UNINTERRUPTIBLE = 2.0, 4.0, float("inf")
+"""Seconds after ctrl-C at which the program ends in the middle of what it does, by where it is."""
 
 
 class InterruptHandler:
@@ -35,28 +35,37 @@ class InterruptHandler:
     ----------
     interrupted : bool
         Whether ctrl-C was pressed.
-    at_once : bool
-        Whether the main thread is inside `interruptible`, where ctrl-C raises `KeyboardInterrupt`.
+    patience : float
+        How many seconds after ctrl-C the program ends where the main thread is now. Inside `interruptible`, ctrl-C also
+        raises `KeyboardInterrupt`.
     message : str
-        What the user is told at the end.
+        What the user is told at the end; empty once it has been said.
+    code : int
+        The exit code.
     """
 
     def __init__(self) -> None:
         self.interrupted = False
-        self.at_once = False
+        self.patience = _ELSEWHERE
         self.message = "interrupted"
+        self.code = 1
 
     def __call__(self, signal_number: int, frame: FrameType | None) -> None:
         """Set the flag; Python calls this in the main thread, once native code has returned."""
         first, self.interrupted = not self.interrupted, True
-        if first and self.at_once:
+        if first and self.patience == _INSIDE_INTERRUPTIBLE:
             raise KeyboardInterrupt
 
-    def watch(self, signals: int) -> None:
-        """End the program at once if ctrl-C is pressed twice, or does not end an `interruptible` block.
+    def take_message(self) -> str:
+        """Return the message; the next call returns nothing."""
+        message, self.message = self.message, ""
+        return message
 
-        Native code may keep the main thread busy for minutes, and foreign code may swallow the exception: therefore
-        this runs in a thread of its own. The store survives this end as it survives SIGKILL.
+    def watch(self, signals: int) -> None:
+        """End the program at once if ctrl-C is pressed twice, or if it has not ended some seconds later.
+
+        Native code may keep the main thread busy for minutes, a drive may not answer, and foreign code may swallow the
+        exception: therefore this runs in a thread of its own. The store survives this end as it survives SIGKILL.
 
         Parameters
         ----------
@@ -71,13 +80,17 @@ class InterruptHandler:
             seconds = time.monotonic() - pressed
             if again and seconds > _REPEATED:
                 self._end()
-            if self.at_once and seconds > _PATIENCE:
+            if seconds > self.patience:
                 self._end()
 
     def _end(self) -> NoReturn:
-        show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
-        os.write(2, f"{show_cursor}{self.message}\n".encode())
-        os._exit(1)
+        message = self.take_message()
+        has_bar = os.isatty(2) and os.environ.get("TERM") not in ("dumb", "unknown")
+        show_cursor = "\x1b[?25h" if has_bar else ""  # a progress bar hides it
+        with contextlib.suppress(OSError):
+            if message and select.select([], [2], [], 0)[1]:  # otherwise nobody reads what is written
+                os.write(2, f"{show_cursor}{message}\n".encode())
+        os._exit(self.code)
 
 
 def handle_interrupts() -> None:
@@ -118,8 +131,8 @@ def was_interrupted() -> bool:
 def interruptible() -> Iterator[None]:
     """Let ctrl-C raise `KeyboardInterrupt` anywhere in the ``with`` block, or in the function that this decorates.
 
-    For computing, reading and waiting that cannot check for ctrl-C, such as the code of plugins. If that does not end
-    the block within two seconds, because native code does not return or the exception is lost, the program ends there.
+    For computing, reading and waiting that cannot check for ctrl-C, such as the code of plugins. If the block does not
+    end within two seconds, because native code does not return or the exception is lost, the program ends there.
     Nothing that must be cleaned up may be in the block, except inside `uninterruptible`.
 
     Raises
@@ -127,7 +140,7 @@ def interruptible() -> Iterator[None]:
     KeyboardInterrupt
         After ctrl-C, also in place of any other exception: it is what foreign code made of ctrl-C.
     """
-    with _raising(at_once=True):
+    with _waiting(_INSIDE_INTERRUPTIBLE):
         yield
 
 
@@ -141,47 +154,58 @@ def uninterruptible() -> Iterator[None]:
     >>> with uninterruptible():
     ...     pass
     """
-    with _raising(at_once=False):
+    with _waiting(_INSIDE_UNINTERRUPTIBLE):
         yield
 
 
 @contextlib.contextmanager
-def _raising(*, at_once: bool) -> Iterator[None]:
+def _waiting(patience: float) -> Iterator[None]:
     handler = _handler()
     if handler is None:
         yield
         return
-    before, handler.at_once = handler.at_once, at_once
+    before, handler.patience = handler.patience, patience
+    raises = _INSIDE_INTERRUPTIBLE in (before, patience)
     try:
-        if at_once:
+        if patience == _INSIDE_INTERRUPTIBLE:
             raise_if_interrupted()
         yield
     except (Exception, SystemExit):
-        if at_once or before:
+        if raises:
             raise_if_interrupted()  # it is what foreign code made of ctrl-C
         raise
     finally:
-        handler.at_once = before
-    if at_once or before:
+        handler.patience = before
+    if raises:
         raise_if_interrupted()
 
 
-def say_when_interrupted(message: str) -> None:
-    """Set what the user is told if ctrl-C ends the program: what is kept, and how to go on."""
-    if (handler := _handler()) is not None:
-        handler.message = message
+def say_when_interrupted(message: str) -> str:
+    """Set what the user is told if ctrl-C ends the program: what is kept, and how to go on.
+
+    Returns
+    -------
+    str
+        What was to be said before.
+    """
+    if (handler := _handler()) is None:
+        return message
+    before, handler.message = handler.message, message
+    return before
 
 
-def interruption_message() -> str:
-    """Return what the user is told after ctrl-C."""
-    handler = _handler()
-    return InterruptHandler().message if handler is None else handler.message
+def take_interruption_message() -> str:
+    """Return what the user is told after ctrl-C; from now on, there is nothing left to say."""
+    return InterruptHandler().message if (handler := _handler()) is None else handler.take_message()
 
 
 def end_quietly(code: int) -> None:
     """Let ctrl-C end the program with this exit code, saying nothing, from now on: its work is done."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    handler = signal.getsignal(signal.SIGINT)
+    if handler == signal.SIG_IGN:
         return
+    if isinstance(handler, InterruptHandler):  # if ctrl-C was pressed, its thread ends a shutdown that hangs
+        handler.message, handler.code = "", code
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, lambda *_: os._exit(code))
 

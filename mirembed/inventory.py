@@ -81,8 +81,9 @@ class DatasetSummary:
     state : {"complete", "incomplete", "being written", "damaged"}
         Incomplete: some listed tracks neither have the features that the dataset was extracted with, nor have been
         embedded by any model, nor have failed.
-    tracks, listed, failures : int
-        Tracks with a recording, including unlisted ones; listed tracks; tracks that failed.
+    tracks, listed, failures, accepted : int
+        Tracks with a recording, including unlisted ones; listed tracks; tracks that failed; those of them all of whose
+        failures the user has accepted.
     absent, unlisted : int
         Annotated tracks without audio, and stored tracks that are no longer listed.
     hours : float
@@ -98,6 +99,7 @@ class DatasetSummary:
     tracks: int = 0
     listed: int = 0
     failures: int = 0
+    accepted: int = 0
     absent: int = 0
     unlisted: int = 0
     hours: float = 0.0
@@ -238,6 +240,7 @@ def _summarize_dataset(
         for spec, name in info.features.items()
     }
     failed = {(failure.id, failure.features) for failure in failures}
+    n_failed = len({failure.id for failure in failures})
     complete = all(
         track.recording in (having.get(name) or ()) or (track.id, name) in failed
         for track in tracks
@@ -249,7 +252,8 @@ def _summarize_dataset(
         state="being written" if is_held(dataset.folder) else "complete" if complete else "incomplete",
         tracks=len(known),
         listed=info.n_listed,
-        failures=len({failure.id for failure in failures}),
+        failures=n_failed,
+        accepted=n_failed - len({failure.id for failure in failures if not failure.accepted}),
         absent=info.n_absent,
         unlisted=info.n_unlisted,
         hours=sum(seconds.get(track.recording, 0.0) for track in known if track.recording) / 3600,

@@ -7,11 +7,12 @@ functions below. Each yields the violations that it finds, and relies on the fun
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from numbers import Real
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from mirembed.errors import DatasetError, MirembedError, PluginError
@@ -174,7 +175,7 @@ def ids(listing: Listing) -> Iterator[Violation]:
         if not is_text(track.id):
             what = f"lists the id {track.id!r}, expected a string in valid UTF-8 that is not empty"
             yield Violation(what, "a number or a Path instead of str(...)", given, DatasetError)
-        elif PurePath(track.id).is_absolute():
+        elif os.path.isabs(track.id):  # noqa: PTH117 (much faster than PurePath)
             what = f"lists the id {track.id!r}, an absolute path, which differs between machines"
             yield Violation(what, "str(path): use path.relative_to(audio).as_posix()", given, DatasetError)
         elif track.id in seen:

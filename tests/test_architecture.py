@@ -36,9 +36,10 @@ LAYERS = [
     {"extract", "scaffold", "training"},
     {"datasets", "models"},
     {"fit", "library", "runs", "testing"},
-    {"compare", "evaluate", "inventory"},
+    {"compare", "evaluate", "inventory", "model_card"},
     {"removal", "reports"},
-    {"cli"},
+    {"api"},
+    {"cli", "sklearn"},
 ]
 """The packages of the core, lowest layer first: each imports only lower layers, and modules of layer 0 each other."""
 
@@ -179,7 +180,7 @@ def test_no_imports_form_a_circle():
 
 def test_the_interface_for_plugins_comes_from_the_lowest_layers():
     found = {i.module for i in imports("mirembed") if i.file == CORE / "__init__.py"}
-    ours = {module for module in found if module.startswith("mirembed")}
+    ours = {module for module in found if module.startswith("mirembed")} - {"mirembed.api"}
     audio = {f"mirembed.audio.{name}" for name in ("by_essentia", "file_tags", "files", "playlists", "samples")}
     assert ours == {*audio, "mirembed.errors", "mirembed.hookspecs", "mirembed.interruption", "mirembed.progress"}
 

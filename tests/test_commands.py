@@ -12,8 +12,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from small_store import workers_run
 
 from mirembed.cli.main import app, main
 from mirembed.cli.output import print_json, print_table
+from mirembed.errors import MirembedError
 from mirembed.store import Store
 from mirembed.store.files import read_json, read_table
 
@@ -139,6 +141,19 @@ def test_a_file_that_fails_makes_the_exit_code_2_and_keeps_the_others(broken, tm
     assert "broken.wav: " in done.out
     summary = run("extract", "--store", tmp_path / "s", "--json", code=2).json
     assert [failure["id"] for failure in summary["failures"]] == ["low/broken.wav"]
+
+
+def test_accepted_failures_are_shown_as_such(broken, tmp_path):
+    store = ("--store", tmp_path / "s")
+    run("extract", *store, "--dataset", "folder", "--audio", broken, "--accept-failures", code=2)
+    assert "broken.wav: " not in run("extract", *store).out
+    [failure] = run("store", "failures", *store, "--dataset", "folder", "--json").json["failures"]
+    assert (failure["dataset"], failure["id"], failure["accepted"]) == ("folder", "low/broken.wav", True)
+    assert failure["reason"][:10] in run("store", "failures", *store).out
+    [dataset] = run("store", "info", *store, "--json").json["datasets"]
+    assert (dataset["failures"], dataset["accepted"]) == (1, 1)
+    found = run("datasets", "check", "folder", "--audio", broken, *store, "--json").json["findings"]
+    assert ("unreadable", "warning") in {(one["kind"], one["level"]) for one in found}
 
 
 def test_fit_prints_where_model_and_embeddings_are(store):
@@ -439,6 +454,25 @@ def test_json_has_paths_as_strings_and_refuses_other_objects(capsys):
     for value in (np.int64(3), {1}):
         with pytest.raises(TypeError, match=type(value).__name__):
             print_json({"value": value})
+
+
+def test_plain_values_are_read_as_typer_reads_them():
+    def outcome(read: Callable[[Any, Any], Any], value: object) -> object:
+        try:
+            return read(context, value)
+        except (typer.TyperException, MirembedError) as error:
+            return type(error)
+
+    read = 0
+    for _, command in commands(typer.main.get_command(app)):
+        context = typer.Context(command)
+        for parameter in command.get_params(context):
+            if parameter.callback is None:
+                for value in (None, parameter.default, "demo", "2", ["a", "b"], []):
+                    expected = outcome(partial(type(parameter).process_value, parameter), value)
+                    assert outcome(parameter.process_value, value) == expected, (command.name, parameter.name, value)
+                    read += 1
+    assert read > 500
 
 
 def on_terminal(store: Path, columns: int, *words: object) -> str:

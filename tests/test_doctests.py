@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pages import ROOT
+from small_store import workers_run
 
 FILES = [path for folder in ("mirembed", "plugins") for path in sorted((ROOT / folder).rglob("*.py"))]
 MODULES = [
@@ -23,7 +24,8 @@ def test_the_examples_of_a_module_are_correct(name: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    for example in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name)):
-        runner.run(example, out=report.append)
+    with workers_run():
+        for example in doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(name)):
+            runner.run(example, out=report.append)
     assert runner.tries > 0
     assert runner.failures == 0, "".join(report)

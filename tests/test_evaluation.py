@@ -14,13 +14,26 @@ import pytest
 from scipy.stats import pearsonr
 from scipy.stats import t as student
 from sklearn.metrics import accuracy_score, f1_score, r2_score
-from small_store import CLASSES, Notes, experiment, open_tracks, run_here, workers_run, write_classes, write_targets
+from small_store import (
+    CLASSES,
+    TARGETS,
+    Notes,
+    experiment,
+    noise_with_peak,
+    open_tracks,
+    run_here,
+    workers_run,
+    write_classes,
+    write_store,
+    write_targets,
+)
 from small_store import evaluate as run_evaluation
 from third_party import install
 
 from mirembed import workers
 from mirembed.config import Settings
 from mirembed.errors import EvaluationError
+from mirembed.fit import fit
 from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
@@ -308,3 +321,15 @@ def test_impossible_folds_are_an_error_and_leave_no_run(tracks, tmp_path):
     with pytest.raises(EvaluationError, match="18 tracks cannot make 19 folds"):
         evaluate(tracks, tmp_path, three_folds(folds="random", cv=19))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_target_that_is_constant_in_the_training_tracks_is_refused_before_any_training(tmp_path):
+    frames = [noise_with_peak(0.5, 20, seed=n) for n in range(6)]
+    tracks = open_tracks(write_store(tmp_path / "a", TARGETS, [(n, 5.0 + (n == 3)) for n in range(6)], frames))
+    for settings in (experiment(cv=3), experiment(cv=3, train_size=(0.5,))):  # depth differs in one track
+        with pytest.raises(EvaluationError, match=r"fold \d: depth is 5 .*--folds"):
+            run_evaluation(tracks, settings, Registry.discover(), tmp_path / "runs")
+    store = write_store(tmp_path / "b", TARGETS, [(n, 5.0) for n in range(6)], frames)
+    with pytest.raises(EvaluationError, match="depth is 5"):
+        fit(open_tracks(store), store, experiment(), Registry.discover(), tmp_path / "models", seed=0, jobs=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

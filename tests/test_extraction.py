@@ -22,7 +22,8 @@ from conftest import CLASSES, RATE, tone, write_tones
 from small_store import run_here, workers_run
 
 from mirembed import Classification, Listing, Track, extract, workers
-from mirembed.errors import StoreError
+from mirembed.errors import DatasetError, StoreError
+from mirembed.extract import MaxFailures
 from mirembed.extract.summary import Summary
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.registry import Registry
@@ -583,7 +584,8 @@ def test_failures_are_stored_with_the_reason_and_advice(store, audio):
     summary = run(store, audio)
     assert (summary.listed, summary.extracted) == (8, 6)
     table = pq.read_table(dataset_of(store).folder / "failures.parquet")
-    assert table.column_names == ["id", "path", "features", "reason", "retry", "file_size", "file_mtime_ns"]
+    columns = ["id", "path", "features", "reason", "retry", "file_size", "file_mtime_ns", "reported", "accepted"]
+    assert table.column_names == columns
     empty, text = table.to_pylist()
     assert (empty["id"], text["id"]) == ("low/empty.wav", "low/text.mp3")
     assert empty["path"] == str(audio / "low" / "empty.wav")
@@ -611,7 +613,9 @@ def test_a_failed_file_is_tried_again_only_when_it_changes_or_on_request(store, 
 
     summary = run(store, audio)
     assert (decoded, summary.failed_before, len(summary.failures)) == ([], 1, 1)
-    assert any("1 unchanged file" in line and "--retry-failed" in line for line in summary.lines("folder"))
+    [line] = [line for line in summary.lines("folder") if "1 file " in line]
+    assert "--retry-failed" in line
+    assert "--accept-failures" in line
 
     summary = run(store, audio, retry_failed=True)
     assert (decoded, summary.failed_before, len(summary.failures)) == (["bad.wav"], 0, 1)
@@ -620,6 +624,56 @@ def test_a_failed_file_is_tried_again_only_when_it_changes_or_on_request(store, 
     summary = run(store, audio)
     assert decoded == ["bad.wav", "bad.wav"]
     assert (summary.extracted, summary.failures, dataset_of(store).failures()) == (1, [], [])
+
+
+def test_a_failure_is_listed_once_and_counted_later_until_it_changes(store, audio):
+    bad = audio / "low" / "bad.wav"
+    bad.write_bytes(b"RIFF")
+
+    def mentions(summary: Summary) -> bool:
+        return any(f"  {bad}: " in line for line in summary.lines("folder"))
+
+    first, again, retried = run(store, audio), run(store, audio), run(store, audio, retry_failed=True)
+    assert [mentions(one) for one in (first, again, retried)] == [True, False, False]
+    assert [one.to_json("folder")["new_failures"] for one in (first, again, retried)] == [["low/bad.wav"], [], []]
+    assert all(one.has_failures for one in (first, again, retried))
+    bad.write_bytes(b"RIFF again")
+    changed = run(store, audio)
+    assert mentions(changed)
+    assert changed.has_failures
+
+
+def test_accepted_failures_count_again_when_the_file_or_the_reason_changes_or_on_request(store, audio, monkeypatch):
+    bad = audio / "low" / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    assert run(store, audio, accept_failures=True).has_failures  # this is the first time that it is listed
+    assert not run(store, audio).has_failures
+    assert not run(store, audio, retry_failed=True, max_failures=MaxFailures.parse("0")).has_failures
+    assert [one.accepted for one in dataset_of(store).failures()] == [True]
+
+    assert run(store, audio, accept_failures=False).has_failures
+    assert not run(store, audio, accept_failures=True).has_failures
+    other = audio / "low" / "other.wav"
+    other.write_bytes(b"RIFF")
+    summary = run(store, audio)
+    assert ([one.id for one in summary.new_failures], summary.has_failures) == (["low/other.wav"], True)
+    other.unlink()
+
+    os.utime(bad, (1, 1))
+    assert run(store, audio).has_failures
+    assert not run(store, audio, accept_failures=True).has_failures
+    with monkeypatch.context() as patch:
+        patch.setattr(extract.file_features, "compute", lambda *_: (_ for _ in ()).throw(KeyError("another reason")))
+        assert run(store, audio, retry_failed=True).has_failures
+
+
+def test_a_failure_of_an_extraction_that_did_not_end_is_listed_by_the_next(store, audio):
+    for name in ("bad.wav", "worse.wav"):
+        (audio / "low" / name).write_bytes(b"RIFF")
+    with pytest.raises(DatasetError, match="--max-failures 1"):
+        run(store, audio, max_failures=MaxFailures.parse("1"))
+    assert len(dataset_of(store).failures()) == 2
+    assert len(run(store, audio).new_failures) == 2
 
 
 def test_a_file_that_becomes_unreadable_fails_and_keeps_its_old_row(store, audio, decoded):

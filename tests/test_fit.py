@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from sklearn.base import BaseEstimator
 from small_store import (
     Notes,
@@ -32,7 +31,7 @@ from mirembed.progress import Silent
 from mirembed.registry import Plugin, Registry
 from mirembed.specs import Spec
 from mirembed.store import Store, StoredEmbeddings
-from mirembed.store.files import read_json, read_table, write_json
+from mirembed.store.files import locked, read_json, read_table, write_json
 
 pytestmark = pytest.mark.slow
 
@@ -177,7 +176,7 @@ def test_names_reserved_by_a_fit_in_another_process_are_taken(store, tmp_path):
     checkpoints = tmp_path / ".checkpoints"
     names = {"fl": "folder-fl", "nn": "mine"}
     write_json(checkpoints / "0123456789ab.json", {"names": names, "configuration": {}})
-    with FileLock(checkpoints / "0123456789ab.lock"):
+    with locked(checkpoints / "0123456789ab.lock"):
         assert fit_here(store, tmp_path, "fl")[0].folder.name == "folder-fl-2"
         with pytest.raises(StoreBusyError, match=r"another process .*mine.*--name"):
             fit_here(store, tmp_path, "fl", name="mine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,18 @@ import soundfile
 from audio_files import spectrogram
 from conftest import RATE, tone, write_tones
 from small_networks import REGISTRY, network, seeded
-from small_store import BANDS, CLASSES, LOGMEL, TARGETS, workers_run
+from small_store import BANDS, CLASSES, LOGMEL, TARGETS, Notes, workers_run
 from test_extraction import WIDE, run
 
 from mirembed import Task, workers
 from mirembed.errors import MismatchError
-from mirembed.extract import ExtractedFile
+from mirembed.extract import ExtractedFile, extract_files
 from mirembed.features import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator
+from mirembed.interruption import STARTS_OVER, InterruptHandler
 from mirembed.models import inference
 from mirembed.models.inference import EmbeddedFiles, embed_files
+from mirembed.models.kept import KeptEmbeddings
 from mirembed.models.model import Model
 from mirembed.progress import Silent
 from mirembed.registry import Registry
@@ -215,3 +218,92 @@ def test_a_file_whose_frames_cannot_be_stacked_is_a_failure_and_the_others_are_e
     [(path, reason)] = found.failures
     assert path == tones[0]
     assert "11 of logmel, 99 of other" in reason
+
+
+# What an interrupted command keeps
+
+
+class InterruptedAfter(Silent):
+    """Progress during which ctrl-C is pressed once so many files are done."""
+
+    def __init__(self, n_files: int) -> None:
+        self.n_files = n_files
+
+    def update(self, completed: float, *, failed: int = 0, audio_seconds: float = 0.0) -> None:
+        if completed >= self.n_files:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def saved() -> Model:
+    model = untrained()
+    model.provenance = {"name": "mine", "digest": "sha256:0123456789abcdef0123"}
+    return model
+
+
+def interrupted(model: Model, paths: list[Path], store: Store, n_files: int) -> None:
+    with workers_run(), pytest.raises(KeyboardInterrupt):
+        embed_files(model, paths, REGISTRY, store, 1, InterruptedAfter(n_files))
+
+
+def test_files_that_were_embedded_before_ctrl_c_are_not_decoded_again(saved, tones, tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(inference, "HELD_BYTES", 1)  # each file is embedded by itself
+    expected = embed_here(saved, tones).embeddings
+    interrupted(saved, tones, store, n_files=4)
+    [shard] = store.cache.iterdir()
+    assert "0123456789abcdef" in shard.name
+
+    decoded = []
+
+    def spy(files, *rest):
+        decoded.extend(file.path for file in files)
+        return extract_files(files, *rest)
+
+    monkeypatch.setattr(inference, "extract_files", spy)
+    again = embed_here(saved, tones, store)
+    np.testing.assert_array_equal(again.embeddings, expected)
+    assert len(decoded) == len(tones) - 4
+    assert not store.root.exists()  # it was made for what was kept
+
+
+def test_a_changed_file_and_another_network_do_not_get_embeddings_that_were_kept(saved, tones, tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    store.create()
+    monkeypatch.setattr(inference, "HELD_BYTES", 1)
+    paths = [Path(shutil.copy(path, tmp_path)) for path in tones[:3]]
+    interrupted(saved, paths, store, n_files=3)
+    other = replace(saved, provenance={"name": "mine", "digest": "sha256:another"})
+    kept, others = (KeptEmbeddings(store, one.provenance["digest"]) for one in (saved, other))
+    assert (kept.of(paths[0]) is None, others.of(paths[0]) is None) == (False, True)
+    embed_here(saved, paths[:1], store)
+    assert KeptEmbeddings(store, saved.provenance["digest"]).of(paths[1]) is not None
+    shutil.copyfile(tones[5], paths[0])
+    embedded = embed_here(saved, paths, store)
+    np.testing.assert_array_equal(embedded.embeddings[0], embed_here(saved, [tones[5]]).embeddings[0])
+    assert [path.name for path in store.root.iterdir()] == ["store.json"]
+
+
+def test_nothing_is_kept_and_said_to_be_kept_where_nothing_can_be_written(saved, tones, tmp_path, monkeypatch):
+    monkeypatch.setattr(inference, "HELD_BYTES", 1)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "cache").touch()  # no folder can be made there, whoever runs this
+    signal.signal(signal.SIGINT, handler := InterruptHandler())
+    interrupted(saved, tones[:2], Store(tmp_path / "store"), n_files=1)
+    assert handler.take_message() == STARTS_OVER
+
+
+def test_what_is_said_after_ctrl_c_is_what_was_said_before_once_nothing_is_kept(saved, tones, tmp_path):
+    signal.signal(signal.SIGINT, handler := InterruptHandler())
+    embed_here(saved, tones[:1], Store(tmp_path / "store"))
+    assert handler.take_message() == "interrupted"
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_is_odd_about_a_file_is_said(tmp_path):
+    left = tone(440, 0.5, seed=0)
+    soundfile.write(tmp_path / "odd.wav", np.stack([left, -left], axis=1), RATE)
+    progress = Notes()
+    with workers_run():
+        embed_files(untrained(), [tmp_path / "odd.wav"], REGISTRY, NOWHERE, 1, progress)
+    assert ["odd.wav" in note and "cancel" in note for note in progress.notes].count(True) == 1

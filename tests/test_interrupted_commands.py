@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from archive_server import card_of, noise, serving, zip_of
@@ -33,6 +34,9 @@ pytestmark = pytest.mark.slow
 
 N_KILLS = int(os.environ.get("MIREMBED_KILLS", "1"))
 """How often commands are killed, and how often they are interrupted."""
+
+SECONDS = float(os.environ.get("MIREMBED_SECONDS", "inf"))
+"""In which an interrupted command must end: ``make torture`` says so, the other tests do not depend on the machine."""
 
 TESTED_ELSEWHERE = 3
 """How many of the first cases test_kills.py and test_interruption.py test too: few trials begin after them."""
@@ -97,20 +101,24 @@ CASES = (
     Case("extract --dataset folder --audio music --store s --jobs 2", RESUMES, resumes=True),
     Case("fit --store s --epochs 200 --jobs 1 --engine torch", RESUMES, resumes=True),
     Case("evaluate --store s --cv 2 --epochs 60 --jobs 2", RESUMES, resumes=True),
-    Case("predict m others --store s --out others.csv --jobs 2", STARTS_OVER),
+    Case("predict m others --store s --out others.csv --force --jobs 2", RESUMES, resumes=True),
     Case("report folder --store s", STARTS_OVER),
     Case("store rm model:m run:folder dataset:folder unused cache --yes --store s", "removed before stays removed"),
     Case("datasets fetch tiny --audio tiny", RESUMES, resumes=True),
     Case("similar m others/0.wav --in others --store s", writes=False),
-    Case("embed m others --store s --out others.parquet --jobs 1", STARTS_OVER),
+    Case("embed m others --store s --out others.parquet --force --jobs 1", RESUMES, resumes=True),
     Case("map m --store s --out map.html --force", STARTS_OVER),
     Case("store compact --store s", RESUMES, resumes=True),
     Case("datasets check folder --audio music --store s", RESUMES, resumes=True),
     Case("update m --dataset library:label=none --audio others --store s --jobs 2", RESUMES, resumes=True),
     Case("fit --from m --store s", STARTS_OVER),
     Case("tag m others --min-score 0 --write --store s", RESUMES, resumes=True),
-    Case("duplicates m --store s", RESUMES, resumes=True),
+    Case("duplicates m --store s --out copies.csv --force", RESUMES, resumes=True),
     Case("work"),
+    Case("evaluate --store s --cv 2 --epochs 20 --train-size 0.5|1 --keep-models --jobs 2", RESUMES, resumes=True),
+    Case("playlist m --seed low/low-0.wav --store s --out list.m3u8 --force"),
+    Case("similar m low/low-0.wav --store s --out similar.parquet --force"),
+    Case("extract --dataset folder --audio music --store s --features logmel:bands=20 --jobs 1", RESUMES, resumes=True),
     Case("compare folder --store s", writes=False),
     Case("store verify --store s", writes=False),
     Case("plugins check rbf", writes=False),
@@ -170,7 +178,7 @@ def trials(world: Path, folder: Path, *, writing: bool) -> Iterator[tuple[int, C
         if not (case.resumes and number // len(cases) % 4 and place.exists()):
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(world, place)
-            if case.arguments.startswith("extract"):
+            if case is CASES[0]:
                 shutil.rmtree(place / "s")
         yield number, case, place
 
@@ -189,9 +197,20 @@ def wait_for_a_moment(case: Case, process: subprocess.Popen[str], share: float) 
 
 
 def assert_sound(folder: Path, *, killed: bool) -> None:
-    """The store has no fault; only a killed process leaves unfinished files."""
+    """The store has no fault, and other files are whole; only a killed process leaves unfinished files."""
     leftovers = [path for path in folder.rglob("*") if ".tmp-" in path.name or path.name.startswith(".others")]
     assert killed or not leftovers
+    for path in folder.glob("*.parquet"):
+        assert pq.read_table(path).num_rows
+    for path in [*folder.glob("*.csv"), *folder.glob("*.m3u8")]:
+        assert path.read_text().endswith("\n")
+    pages = [*folder.glob("s/runs/*/report/index.html")]
+    for page in [*pages, *folder.glob("*.html")]:
+        assert page.read_text().rstrip().endswith("</html>")
+    for page in pages:
+        assert {path.suffix for path in page.parent.rglob("*.*")} >= {".png", ".svg", ".csv", ".tex"}
+    for path in folder.glob("others/*.wav"):
+        assert soundfile.info(path).duration == 2.0
     if (folder / "s").exists():
         assert [fault for fault in verify(Store(folder / "s")) if ".tmp-" not in fault.path] == []
 
@@ -218,17 +237,20 @@ def test_every_command_that_writes_may_be_killed_at_any_moment(world, tmp_path):
 
 def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
     """It ends with the exit code 1 and one line that is true, and leaves neither processes nor half a file."""
-    rng = np.random.default_rng(9)
+    rng = np.random.default_rng(N_KILLS)
     last: dict[str, tuple[Case, Path]] = {}
+    slowest = dict.fromkeys((case.arguments for case in CASES), 0.0)
     n_interrupted = 0
     for number, case, folder in trials(world[0], tmp_path, writing=False):
         with command(case, folder, world[1]) as process:
             wait_for_a_moment(case, process, rng.uniform(0, 1.1))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
+            pressed = time.monotonic()
             _, errors = process.communicate(timeout=120)
+            seconds = time.monotonic() - pressed
             wait_until(lambda session=process.pid: not living(session))
-        about = (number, case.arguments, errors)
+        about = (number, case.arguments, seconds, errors)
         assert_sound(folder, killed=False)
         if process.returncode == 0:  # it was about to end
             continue
@@ -238,8 +260,11 @@ def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
         assert errors.count("interrupted") == 1, about
         *_, said = errors.splitlines()
         assert said == "interrupted" or (said.startswith("interrupted; ") and case.says in said), about
+        assert seconds < SECONDS, about
+        slowest[case.arguments] = max(seconds, slowest[case.arguments])
         if not case.arguments.startswith("store rm"):
             last[case.arguments] = case, folder
     assert n_interrupted
+    print(n_interrupted, "interruptions; the most seconds:", slowest)
     for case, folder in last.values():
         assert_ends(case, folder, world[1])

@@ -177,7 +177,7 @@ def kill(process: subprocess.Popen) -> None:
 
 def stages(errors: str) -> list[str]:
     """The lines of the standard error output, but for what it says about the labels."""
-    return [line for line in errors.splitlines() if not line.startswith("class: ")]
+    return [line for line in errors.splitlines() if " classes from " not in line]
 
 
 def shards(store: Path) -> list[Path]:
@@ -443,7 +443,61 @@ def test_an_evaluation_that_is_killed_ends_with_the_same_numbers(trained, start_
     assert len(pq.read_table(resumed / "predictions.parquet")) == len(tracks.ids)
 
 
+# While the program starts
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from mirembed.__main__ import main
+main()
+"""
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("module", ["mirembed.interruption", "mirembed.cli.main"])
+def test_ctrl_c_while_the_program_is_imported_ends_it_with_one_line(module):
+    done = python(INTERRUPTED_IMPORT.format(module=module))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "interrupted\n")
+
+
+def test_nothing_of_mirembed_is_imported_before_ctrl_c_is_handled():
+    done = python("import sys, mirembed.__main__; print(*(name for name in sys.modules if 'mirembed' in name))")
+    assert done.stdout.split() == ["mirembed", "mirembed.__main__"]
+
+
 # Where ctrl-C need not wait
+
+
+HANGING = """
+import contextlib, signal, sys
+from mirembed import interruption, uninterruptible
+interruption._ELSEWHERE = 0.3
+interruption.handle_interrupts()
+interruption.say_when_interrupted("interrupted, and so on")
+with {block}:
+    signal.raise_signal(signal.SIGINT)
+    signal.sigtimedwait([], 1.0)
+    print("finished", flush=True)
+signal.sigtimedwait([], 60)
+"""
+
+
+@pytest.mark.parametrize(("block", "output"), [("contextlib.nullcontext()", ""), ("uninterruptible()", "finished\n")])
+def test_ctrl_c_ends_what_does_not_check_for_it_unless_it_is_uninterruptible(block, output):
+    done = python(HANGING.format(block=block))
+    assert (done.returncode, done.stdout, done.stderr) == (1, output, "interrupted, and so on\n")
 
 
 PLUGIN = """

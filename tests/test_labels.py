@@ -25,7 +25,7 @@ def test_classes_come_with_the_number_of_their_tracks_and_the_column():
     (line,) = lines(
         Classification(("Trax", "Verve", "Warp")), ["Warp", "Trax", "Warp", "Verve"], labels_from="column 'label'"
     )
-    assert line == "class: column 'label', 3 classes: Trax 1, Verve 1, Warp 2"
+    assert line == "3 classes from column 'label': Trax 1, Verve 1, Warp 2"
 
 
 def test_of_many_classes_the_most_frequent_are_named():
@@ -37,18 +37,18 @@ def test_of_many_classes_the_most_frequent_are_named():
 
 def test_groups_are_counted():
     (line,) = lines(Classification(("a",)), ["a", "a", "a"], ["Nina", "Sun Ra", None], groups_from="column 'artist'")
-    assert line.endswith("; group: column 'artist', 2 groups")
+    assert line.endswith("; 2 groups from column 'artist'")
 
 
 def test_tags_and_tracks_without_one_are_counted():
     (line,) = lines(Tags(("calm", "rock")), [frozenset({"rock"}), frozenset(), frozenset({"calm", "rock"}), None])
-    assert line == "tags: 2 tags: calm 1, rock 2; 1 track without a tag; 1 track unlabeled"
+    assert line == "2 tags: calm 1, rock 2; 1 track without a tag; 1 track unlabeled"
 
 
 def test_targets_come_with_their_range():
     task = Regression((Target("valence"), Target("arousal")))
     (line,) = lines(task, [(1.0, -0.5), None, (3.5, 2.0)], labels_from="columns 'valence', 'arousal'")
-    assert line == "targets: columns 'valence', 'arousal', valence 1 to 3.5, arousal -0.5 to 2; 1 track unlabeled"
+    assert line == "2 targets from columns 'valence', 'arousal': valence 1 to 3.5, arousal -0.5 to 2; 1 track unlabeled"
 
 
 def test_without_labels_and_groups_nothing_is_said():

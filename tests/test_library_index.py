@@ -68,6 +68,17 @@ def test_a_damaged_index_is_built_again(library, damage):
     assert index_file(library).stat().st_size > 400
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_single_wrong_byte_in_an_index_is_noticed(library, share):
+    made = content(opened(library))
+    sound = index_file(library).read_bytes()
+    damaged = bytearray(sound)
+    damaged[int(share * len(damaged))] ^= 1
+    index_file(library).write_bytes(damaged)
+    assert content(opened(library)) == made
+    assert index_file(library).read_bytes() == sound
+
+
 def test_an_index_follows_the_tables(library):
     assert len(opened(library)) == 3
     store = Store(library.folder / "store")
@@ -111,3 +122,19 @@ def test_words_are_found_where_a_track_has_them_all(texts, words):
     index = make_index({"id": texts}, np.zeros((len(texts), 2), np.float32))
     expected = [row for row, text in enumerate(texts) if all(word in folded(text) for word in words)]
     assert index.rows_with(words) == expected
+
+
+@given(
+    texts=st.lists(st.none() | st.text("abé", max_size=3), min_size=1, max_size=12),
+    wanted=st.sets(st.text("abé", max_size=3), max_size=20),
+)
+def test_texts_are_found_in_the_columns_that_have_them(texts, wanted):
+    index = make_index({"title": texts}, np.zeros((len(texts), 2), np.float32))
+    assert index.rows_of("title", wanted) == [row for row, text in enumerate(texts) if text in wanted]
+
+
+@given(st.lists(st.none() | st.floats(0, 1e6), min_size=1, max_size=20))
+def test_numbers_that_are_missing_are_nan(values):
+    index = make_index({"duration": values}, np.zeros((len(values), 2), np.float32))
+    expected = [np.nan if value is None else value for value in values]
+    np.testing.assert_array_equal(index.numbers("duration"), expected)

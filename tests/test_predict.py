@@ -21,6 +21,7 @@ from pages import invoke
 from small_store import workers_run
 
 from mirembed import Classification, Listing, Regression, Tags, Target, find_audio
+from mirembed.audio.tag_fields import TagFields
 from mirembed.hookspecs import Task
 from mirembed.models.model import Model
 from mirembed.models.predictions import Ranking, write_predictions
@@ -101,10 +102,19 @@ def test_the_recordings_that_a_learner_was_fitted_to_are_known_too(predict, work
     try:
         write_json(manifest, {**before, "recordings": [], "learner_recordings": before["recordings"]})
         assert [row["known"] for row in predict("classes")["predictions"]] == [False, True]
-        write_json(manifest, {**before, "recordings": []})
+        write_json(manifest, {**before, "recordings": [], "audio_hashes": []})
         assert [row["known"] for row in predict("classes")["predictions"]] == [False, False]
     finally:
         write_json(manifest, before)
+
+
+def test_a_recording_whose_file_got_other_tags_is_known_still(predict, work, tmp_path):
+    path = tmp_path / "tagged.wav"
+    shutil.copyfile(work / "tones" / "low" / "low-0.wav", path)
+    TagFields(path).write({"genre": ["Polka"]})
+    for model in ("classes", "targets"):
+        assert [row["known"] for row in predict(model, paths=(str(path),))["predictions"]] == [True]
+    assert predict("classes", "--skip-known", paths=(str(path),))["predictions"] == []
 
 
 def test_the_most_probable_classes_come_with_their_probabilities(predict):
@@ -185,7 +195,7 @@ def test_the_probabilities_of_nn_are_said_not_to_be_calibrated(predict, work, ca
 def test_probabilities_that_do_not_exist_are_an_error_before_anything_is_decoded(
     predict, monkeypatch, model, options, fact
 ):
-    monkeypatch.setattr("mirembed.models.inference.embed_files", lambda *_: pytest.fail("files are embedded"))
+    monkeypatch.setattr("mirembed.models.inference.embedding_files", lambda *_: pytest.fail("files are embedded"))
     assert fact in predict(model, *options, code=1)
 
 

@@ -61,6 +61,11 @@ SamplesAudio
 Similarity
     __call__(self, x: Tensor) -> Tensor
 Split(train: frozenset[str], test: frozenset[str], inner: tuple[frozenset[str], ...] = ())
+Store
+    task(self, dataset: str | None = None) -> Task | None
+    tracks(self, dataset: str | None = None) -> pa.Table
+    features(self, dataset: str | None = None, features: str | None = None) -> Frames
+    embeddings(self, model: PathLike, dataset: str | None = None) -> Embeddings
 Tags(classes: tuple[str, ...])
 Target(name: str, low: float | None = None, high: float | None = None)
 Task = Classification | Tags | Regression
@@ -68,11 +73,43 @@ Track(id: str, path: Path, label: str | frozenset[str] | tuple[float, ...] | Non
 counted(number: int, thing: str) -> str
 essentia_algorithm(name: str, **parameters: object) -> Any
 essentia_error() -> str | None
+evaluate(dataset: str | Sequence[str] | None = None, *, store: StoreLike = None,
+    config: PathLike | Run | None = None, preset: str | None = None, cv: int | None = None,
+    folds: PathLike | None = None, splits: int | None = None, test_size: float | None = None,
+    against: str | None = None, train_size: float | Sequence[float] | None = None,
+    features: str | Sequence[str] | None = None, network: str | Sequence[str] | None = None,
+    similarity: str | Sequence[str] | None = None, approach: str | Sequence[str] | None = None,
+    label_similarity: str | None = None, learner: str | Sequence[str] | None = None,
+    from_: PathLike | Sequence[PathLike] | None = None, epochs: int | None = None, batch: int | None = None,
+    optimizer: str | None = None, excerpt: int | None = None, deltas: bool | None = None,
+    ensemble: int | None = None, seed: int | Sequence[int] | None = None, metric: str | None = None,
+    normalize: str | None = None, select: str | Sequence[str] | None = None, inner_cv: int | None = None,
+    checkpoint_every: int | None = None, keep_models: bool | None = None, keep_embeddings: bool | None = None,
+    exclude: str | None = None, jobs: int | None = None, executor: str = 'local', scheduler: str | None = None,
+    device: str | None = None, engine: str | None = None, progress: bool | Progress = True,
+    command: str | None = None) -> Run
+extract(dataset: str | None = None, *, audio: PathLike | None = None, store: StoreLike = None,
+    features: str | Sequence[str] | None = None, limit: int | None = None, jobs: int | None = None,
+    executor: str = 'local', scheduler: str | None = None, backend: str = 'auto', timeout: float | None = None,
+    max_failures: int | str | None = None, retry_failed: bool = False, accept_failures: bool | None = None,
+    prune: bool = False,
+    yes: bool | Callable[[str], None] = False, progress: bool | Progress = True) -> Extraction
 find_audio(root: Path) -> AudioFiles
 find_playlists(folder: Path) -> list[Path]
+fit(dataset: str | None = None, *, store: StoreLike = None, features: str | None = None, network: str | None = None,
+    similarity: str | None = None, approach: str | None = None, label_similarity: str | None = None,
+    learner: str | None = None, from_: PathLike | None = None, epochs: int | None = None, batch: int | None = None,
+    optimizer: str | None = None, excerpt: int | None = None, deltas: bool | None = None,
+    ensemble: int | None = None, seed: int | None = None, normalize: str | None = None,
+    select: str | Sequence[str] | None = None, inner_cv: int | None = None, folds: str | None = None,
+    metric: str | None = None, checkpoint_every: int | None = None, name: str | None = None,
+    exclude: str | None = None, jobs: int | None = None, device: str | None = None, engine: str | None = None,
+    progress: bool | Progress = True, command: str | None = None) -> Model
 hookimpl = HookimplMarker
 is_audio(path: Path) -> bool
 is_hidden(path: Path) -> bool
+load(model: PathLike, *, store: StoreLike = None) -> Model
+open_run(run: PathLike, *, store: StoreLike = None) -> Run
 playlist_matcher(files: Iterable[Path]) -> Callable[[PlaylistEntry], Path | None]
 read_file_tags(path: Path) -> FileTags
 read_playlist(path: Path) -> list[PlaylistEntry]

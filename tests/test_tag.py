@@ -149,6 +149,8 @@ def test_the_store_is_updated_and_nothing_is_decoded_again(mirembed, audio, tag)
     assert (updated["embedded"], updated["listed"]) == (0, 19)
     assert extracts_nothing(mirembed, audio)
     mirembed("store", "verify", "--store", "s")
+    predicted = json.loads(mirembed("predict", "m", audio, "--store", "s", "--json").stdout)["predictions"]
+    assert [row["known"] for row in predicted] == [True] * 19
 
 
 def test_undo_restores_every_byte(mirembed, audio, tag):
@@ -245,23 +247,34 @@ def test_a_model_or_an_undo_file_is_needed(mirembed):
 def test_files_that_must_not_be_replaced_fail_with_a_reason_and_are_unchanged(mirembed, audio, tag):
     outside = mirembed.folder / "outside"
     outside.mkdir()
-    paths = {name: outside / name for name in ("read-only.wav", "hard.wav", "link.wav", "a.au")}
+    paths = {name: outside / name for name in ("read-only.wav", "link.wav", "a.au")}
     source = audio / "low" / "0.wav"
     shutil.copy(source, paths["read-only.wav"])
     paths["read-only.wav"].chmod(0o444)
-    shutil.copy(source, paths["hard.wav"])
-    os.link(paths["hard.wav"], outside / "second name")
     paths["link.wav"].symlink_to(source)
     soundfile.write(paths["a.au"], soundfile.read(source)[0], RATE)
     before = {name: path.read_bytes() for name, path in paths.items()}
     found = tag(*paths.values(), *LOWEST, "--write", code=2)
     reasons = {Path(failure["path"]).name: failure["reason"] for failure in found["failures"]}
     assert reasons.keys() == paths.keys()
-    for name, word in {"read-only.wav": "read-only", "hard.wav": "2", "link.wav": str(source), "a.au": "FLAC"}.items():
+    for name, word in {"read-only.wav": "read-only", "link.wav": str(source), "a.au": "FLAC"}.items():
         assert word in reasons[name]
     assert {name: path.read_bytes() for name, path in paths.items()} == before
     assert paths["link.wav"].is_symlink()
     assert found["undo_file"] is None
+
+
+def test_other_hard_links_of_a_file_keep_the_old_bytes_and_are_counted(mirembed, audio, tag):
+    path, other = audio / "low" / "0.wav", mirembed.folder / "shared.wav"
+    os.link(path, other)
+    before = path.read_bytes()
+    assert tag(path, *LOWEST)["hard_linked"] == 1
+    found = tag(path, *LOWEST, "--write")
+    assert (found["written"], found["hard_linked"], found["failures"]) == (1, 1, [])
+    assert other.read_bytes() == before != path.read_bytes()
+    mirembed("tag", "--undo", found["undo_file"], "--store", "s")
+    assert path.read_bytes() == before
+    assert tag(path, *LOWEST)["hard_linked"] == 0
 
 
 def test_mode_and_attributes_of_a_file_are_kept(audio, tag):

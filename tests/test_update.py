@@ -275,6 +275,27 @@ def test_nothing_is_removed_from_a_folder_that_cannot_be_read(library):
     assert len(library.vectors) == 6
 
 
+def test_an_update_makes_the_index_of_the_library(library):
+    [index] = (library.store.root / "cache").glob("library-*")
+    for name in ("low/new.wav", "low/newer.wav"):
+        library.add(name)
+        library.update()
+        made = index.read_bytes()
+        assert name in library.vectors
+        assert index.read_bytes() == made
+
+
+def test_fit_makes_the_index_of_a_library(library, mirembed):
+    store = library.store.root
+    mirembed("extract", "--dataset", "library:label=folder", "--audio", library.music, "--store", store, "--jobs", 1)
+    flags = ("--approach", "nn", "--epochs", 1, "--engine", "torch", "--name", "n", "--jobs", 1, "--store", store)
+    mirembed("fit", "--dataset", "library:label=folder", *flags)
+    [index] = (store / "cache").glob("library-library*")
+    made = index.read_bytes()
+    assert len(Collection.open(library.store, REGISTRY, "n")) == 6
+    assert index.read_bytes() == made
+
+
 # Files that fail
 
 
@@ -287,8 +308,13 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     assert {failure.id for failure in library.store.find(None).failures()} == {"low/broken.wav", "low/copy of it.wav"}
     assert len(decoded) == 1
     done = library.update(code=2)
-    assert (len(done["failures"]), done["failed_before"], len(decoded)) == (2, 2, 1)
+    assert (len(done["failures"]), done["failed_before"], done["new_failures"], len(decoded)) == (2, 2, [], 1)
     assert library.notes == []
+    library.update("--accept-failures")
+    library.update("--retry-failed", "--keep", "features")
+    library.update("--no-accept-failures", code=2)
+    assert len(decoded) == 2
+    del decoded[1:]
     library.update("--retry-failed", code=2)
     assert len(decoded) == 2
     library.add("low/broken.wav")
@@ -296,6 +322,26 @@ def test_a_broken_file_fails_once_until_it_changes(library, decoded):
     done = library.update("--yes")
     assert (done["failures"], done["embedded"]) == ([], 1)
     assert library.store.find(None).failures() == []
+
+
+def test_the_old_embedding_of_a_changed_file_that_fails_does_not_count(library):
+    path = library.music / "low" / "low-0.wav"
+    sound, before = path.read_bytes(), library.vectors
+    path.write_bytes(sound[: len(sound) // 2])
+    done = library.update(code=2)
+    assert (done["dropped"], done["with_embeddings"], len(done["failures"])) == (1, 5, 1)
+    assert library.vectors.keys() == before.keys() - {"low/low-0.wav"}
+    assert library.notes == []
+    assert library.update(code=2)["dropped"] == 0
+    path.write_bytes(sound)
+    assert library.update()["with_embeddings"] == 6
+    np.testing.assert_array_equal(library.vectors["low/low-0.wav"], before["low/low-0.wav"])
+
+
+def test_an_update_also_drops_what_an_extraction_kept_of_a_changed_file_that_fails(library, mirembed):
+    (library.music / "low" / "low-0.wav").write_bytes(b"RIFF" + bytes(1000))
+    mirembed("extract", "--dataset", "folder", "--store", library.store.root, "--jobs", 1, code=2)
+    assert (library.update(code=2)["dropped"], len(library.vectors)) == (1, 5)
 
 
 def test_extract_does_not_retry_a_file_that_failed_in_an_update(library, decoded, mirembed):

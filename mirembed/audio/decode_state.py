@@ -136,10 +136,11 @@ class DecodeState:
 def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the mean of the channels of ``block [n_samples, channels]``: ndarray ``[n_samples]``, read-only."""
     # Channel by channel: numpy's mean over an axis of length two is many times slower.
-    mono: NDArray[np.float32] = block[:, 0].copy()
     channels = block.shape[1]
+    mono: NDArray[np.float32]
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are counted instead
-        for channel in range(1, channels):
+        mono = block[:, 0] + block[:, 1] if channels > 1 else block[:, 0].copy()
+        for channel in range(2, channels):
             mono += block[:, channel]
     if channels > 1:
         mono /= channels

@@ -22,6 +22,7 @@ class PartFile(io.RawIOBase):
         super().__init__()
         self._file = path.open("rb")
         self._part, self._position = part, 0
+        self._size = len(part.head) + part.end - part.start
 
     def readable(self) -> bool:
         """Return True."""
@@ -33,7 +34,7 @@ class PartFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Set the position within the part."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._part.end - self._part.start}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
@@ -43,9 +44,11 @@ class PartFile(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Read into a buffer, and return the number of bytes."""
-        length = max(0, min(len(buffer), self._part.end - self._part.start - self._position))
-        self._file.seek(self._part.start + self._position)
-        data = bytearray(self._file.read(length))
+        head = self._part.head
+        length = max(0, min(len(buffer), self._size - self._position))
+        data = bytearray(head[self._position : self._position + length])
+        self._file.seek(self._part.start + max(0, self._position - len(head)))
+        data += self._file.read(length - len(data))
         for offset, patch in self._part.patches:
             at = offset - self._position
             first, last = max(0, at), min(len(data), at + len(patch))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirembed.audio.files import audio_files, failures_json, printable
+from mirembed.audio.files import audio_files, failures_json, printable, require_existing
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
+from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.store import Store
 
@@ -34,20 +36,21 @@ def embed(
     json: options.Json = False,
 ) -> None:
     """Compute the embeddings of audio files. They need no labels."""
+    options.check_out(out, force=force, bom=bom)
     with interruptible():
         from mirembed.models.inference import write_embedded
 
-    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
-    loaded = _load(model, registry, store)
-    result = _embed(loaded, registry, paths, store, jobs)
-    vectors = dict(zip(map(printable, result.paths), result.embeddings, strict=True))
-    if out is not None:
-        write_embedded(out, result, loaded, bom=bom)
-    columns = ["path", f"embedding (first {_SHOWN} of {loaded.network.units} values; all with --out or --json)"]
-    rows = [[path, " ".join(f"{value: .4f}" for value in vector[:_SHOWN])] for path, vector in vectors.items()]
-    content = {"embeddings": {path: vector.tolist() for path, vector in vectors.items()}}
-    _print(json, content, Table(columns, rows), result, out)
+    loaded = _load(model, paths, registry, store)
+    with _embedding(loaded, registry, paths, store, jobs) as result:
+        vectors = dict(zip(map(printable, result.paths), result.embeddings, strict=True))
+        if out is not None:
+            write_embedded(out, result, loaded, bom=bom)
+        columns = ["path", f"embedding (first {_SHOWN} of {loaded.network.units} values; all with --out or --json)"]
+        rows = [[path, " ".join(f"{value: .4f}" for value in vector[:_SHOWN])] for path, vector in vectors.items()]
+        content = {"embeddings": {path: vector.tolist() for path, vector in vectors.items()}}
+        _print(json, content, Table(columns, rows), result, out)
+    options.exit_with_failures(result.failures)
 
 
 def predict(
@@ -72,6 +75,7 @@ def predict(
     json: options.Json = False,
 ) -> None:
     """Predict the class, the tags or the targets of audio files. They need no labels."""
+    options.check_out(out, force=force, bom=bom)
     with interruptible():
         from mirembed.models.predictions import (
             Ranking,
@@ -81,47 +85,55 @@ def predict(
             write_predictions,
         )
 
-    options.check_out(out, force=force, bom=bom)
     registry = options.discover()
-    loaded = _load(model, registry, store)
+    loaded = _load(model, paths, registry, store)
     ranking = Ranking.of(loaded, top, min_score)
-    result = _embed(loaded, registry, paths, store, jobs)
-    n_files = len(result.paths)
-    if skip_known:
-        result = result.without(loaded.trained_on)
-    rows, columns = prediction_rows(loaded, result, ranking), prediction_columns(loaded.task, ranking)
-    if out is not None:
-        write_predictions(out, rows, loaded.task, columns, bom=bom)
-    if skip_known:
-        typer.echo(f"left out {counted(n_files - len(rows), 'file')} that the model was fitted to", err=True)
-    if ranking is not None and loaded.calibration is None:
-        typer.echo("warning: these probabilities are the network's own outputs, which are not calibrated", err=True)
-    content: dict[str, Any] = {"predictions": rows}
-    if ranking is not None:
-        content["calibrated"] = loaded.calibration is not None
-    if skip_known:
-        content["skipped"] = n_files - len(rows)
-    table = Table(columns, [in_words(row, ranking) for row in rows])
-    _print(json, content, table, result, out)
+    with _embedding(loaded, registry, paths, store, jobs) as found:
+        result = found.without(loaded.trained_on) if skip_known else found
+        rows, columns = prediction_rows(loaded, result, ranking), prediction_columns(loaded.task, ranking)
+        if out is not None:
+            write_predictions(out, rows, loaded.task, columns, bom=bom)
+        n_skipped = len(found.paths) - len(rows)
+        if skip_known:
+            typer.echo(f"left out {counted(n_skipped, 'file')} that the model was fitted to", err=True)
+        if ranking is not None and loaded.calibration is None:
+            typer.echo("warning: these probabilities are the network's own outputs, which are not calibrated", err=True)
+        content: dict[str, Any] = {"predictions": rows}
+        if ranking is not None:
+            content["calibrated"] = loaded.calibration is not None
+        if skip_known:
+            content["skipped"] = n_skipped
+        table = Table(columns, [in_words(row, ranking) for row in rows])
+        _print(json, content, table, result, out)
+    options.exit_with_failures(result.failures)
 
 
-def _embed(model: Model, registry: Registry, paths: list[Path], store: Path, jobs: int | None) -> EmbeddedFiles:
-    """Embed audio files and folders."""
-    from mirembed.models.inference import embed_files
+@contextlib.contextmanager
+def _embedding(
+    model: Model, registry: Registry, paths: list[Path], store: Path, jobs: int | None
+) -> Iterator[EmbeddedFiles]:
+    """Embed audio files and folders, and keep the embeddings until their results have been written."""
+    from mirembed.models.inference import embedding_files
 
     files, notes = audio_files(paths)
-    with ConsoleProgress() as progress:
-        for note in notes:
-            progress.note(note)
-        return embed_files(model, files, registry, Store(store), options.jobs_or_cores(jobs), progress)
+    with contextlib.ExitStack() as stack:
+        with ConsoleProgress() as progress:
+            for note in notes:
+                progress.note(note)
+            embedding = embedding_files(model, files, registry, Store(store), options.jobs_or_cores(jobs), progress)
+            embedded = stack.enter_context(embedding)
+        yield embedded
 
 
-def _load(model: str, registry: Registry, store: Path) -> Model:
+def _load(model: str, paths: list[Path], registry: Registry, store: Path) -> Model:
+    """Load a model, if it and the files to apply it to exist."""
     from mirembed.models.model import Model
     from mirembed.models.saved import find_model
 
-    say_when_interrupted(STARTS_OVER)
-    return Model.load(find_model(Store(store).models, model), registry)
+    say_when_interrupted(RESUMES)
+    folder = find_model(Store(store).models, model)
+    require_existing(paths)
+    return Model.load(folder, registry)
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:
@@ -129,4 +141,3 @@ def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFi
     print_result(json, lambda: {**content, "failures": failures_json(result.failures)}, shown)
     if out is not None:
         typer.echo(f"wrote {counted(len(result.paths), 'row')} to {out}", err=True)
-    options.exit_with_failures(result.failures)

@@ -11,7 +11,7 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.app import App
-from mirembed.cli.output import ConsoleProgress, Table, print_result
+from mirembed.cli.output import ConsoleProgress, Table, heading, print_result
 from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted, first_names
 from mirembed.store import Store
@@ -38,19 +38,17 @@ def list_all(
     print_result(json, lambda: [dataset.to_json() for dataset in datasets], [Table(columns, rows), hint])
 
 
-@app.command("show")
+@app.command("show", epilog="Example: mirembed datasets show gtzan")
 def show(name: options.DatasetName, json: options.Json = False) -> None:
     """Show a dataset: where to get it, license, citation, expected files, official folds and known faults."""
     from mirembed.datasets.catalog import describe
 
     description = describe(options.discover(), name)
-    paragraphs = [
-        f"{typer.style(heading, bold=True)}\n{indent(text, '  ')}\n" for heading, text in description.paragraphs()
-    ]
+    paragraphs = [f"{heading(title)}\n{indent(text, '  ')}\n" for title, text in description.paragraphs()]
     print_result(json, lambda: asdict(description), paragraphs)
 
 
-@app.command("check")
+@app.command("check", epilog="Example: mirembed datasets check gtzan --audio GTZAN")
 def check(
     name: options.DatasetName,
     audio: options.AudioFolder = None,
@@ -79,6 +77,7 @@ def check(
             schemes={**official_splits(registry, name), **listing.schemes},
             cache=place.root / "cache" / f"checks-{slug(str(name))}.parquet",
             jobs=options.jobs_or_cores(jobs),
+            failures=place.dataset(name).failures(),
             progress=progress,
         )
     n_errors = sum(finding.level == "error" for finding in report.findings)
@@ -96,7 +95,7 @@ def check(
     raise typer.Exit(0 if report.sound else 1)
 
 
-@app.command("fetch")
+@app.command("fetch", epilog="Example: mirembed datasets fetch ballroom --audio Ballroom")
 def fetch(
     name: options.DatasetName,
     audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; it is created if necessary.")],

@@ -33,12 +33,12 @@ def duplicates(
     Nothing is deleted.
     Files that may be copies are decoded once to compare their fingerprints, which the store keeps.
     """
+    options.check_out(out, force=force, bom=bom)
     with interruptible():
         from mirembed.library.duplicates import find_duplicates, write_duplicates
         from mirembed.library.neighbors import open_present
 
     say_when_interrupted(RESUMES)
-    options.check_out(out, force=force, bom=bom)
     with ConsoleProgress() as progress:
         collection = open_present(Store(store), options.discover(), model, dataset, progress)
         found = find_duplicates(collection, options.jobs_or_cores(jobs), progress)

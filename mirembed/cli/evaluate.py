@@ -11,38 +11,27 @@ import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result
-from mirembed.config import Settings, defaults, read_experiment, read_preset
-from mirembed.errors import SpecError
+from mirembed.config import Settings, defaults
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
-from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.compare.families import Family
     from mirembed.evaluate.experiment import Result
-    from mirembed.runs.folder import RunFolder
-
-_OF_TRAINING = (
-    *("features", "network", "epochs", "batch", "optimizer", "excerpt", "deltas", "ensemble", "normalize", "engine"),
-)
-"""Settings of training, which a saved network does not need."""
-
-_KEEP = "What to save in the run"
-"""A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
 
 
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one.")
+        list[str] | None, typer.Option(metavar="SPEC", help="Dataset; repeatable. Default: the only one stored.")
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Use the settings of an experiment file or of a run. Flags override it."),
+        typer.Option(metavar="FILE", help="Settings of a file or a run; flags override them."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Use the settings of an experiment that comes with mirembed: paper."),
+        typer.Option(metavar="NAME", help="Settings that come with mirembed: paper."),
     ] = None,
     cv: Annotated[int | None, typer.Option(metavar="N", help=f"Number of folds. Default: {defaults.N_FOLDS}.")] = None,
     folds: Annotated[
@@ -53,20 +42,14 @@ def evaluate(
             "table with the columns id and fold.",
         ),
     ] = None,
-    splits: Annotated[
-        int | None, typer.Option(metavar="N", help="Use this number of random splits instead of cross-validation.")
-    ] = None,
+    splits: Annotated[int | None, typer.Option(metavar="N", help="Random splits instead of cross-validation.")] = None,
     test_size: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
-        ),
+        typer.Option(metavar="SHARE", help=f"Share tested in each random split. Default: {defaults.TEST_SIZE}."),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="METHOD", help="Method that the others are compared with. Default: the first that is trained."
-        ),
+        typer.Option(metavar="METHOD", help="Method to compare with. Default: the first trained."),
     ] = None,
     train_size: Annotated[
         list[str] | None,
@@ -83,16 +66,14 @@ def evaluate(
     label_similarity: options.LabelSimilarity = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
-        ),
+        typer.Option(metavar="SPEC", help=f"Learner, such as svm:C=10; repeatable. Default: {defaults.LEARNER}."),
     ] = None,
     from_: Annotated[
         list[str] | None,
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Also evaluate the network of this model, fitting only a learner in each fold; repeatable.",
+            help="Also evaluate the trained network of this model; repeatable.",
         ),
     ] = None,
     epochs: options.Epochs = None,
@@ -120,16 +101,13 @@ def evaluate(
     ] = None,
     keep_models: Annotated[
         bool | None,
-        typer.Option(
-            "--keep-models/--no-keep-models", rich_help_panel=_KEEP, help="Save the models of all folds in the run."
-        ),
+        typer.Option("--keep-models/--no-keep-models", help="Save the models of all folds in the run."),
     ] = None,
     keep_embeddings: Annotated[
         bool | None,
         typer.Option(
             "--keep-embeddings/--no-keep-embeddings",
-            rich_help_panel=_KEEP,
-            help="Save the embeddings of all tracks at every checkpoint of every fold.",
+            help="Save the embeddings of every checkpoint of all folds.",
         ),
     ] = None,
     exclude: options.Exclude = None,
@@ -142,7 +120,7 @@ def evaluate(
         bool,
         typer.Option(
             "--dry-run",
-            help="Only print what would be trained, with an estimate of its cost from a few measured steps.",
+            help="Print what would be trained, with its estimated cost.",
         ),
     ] = False,
     json: options.Json = False,
@@ -155,28 +133,21 @@ def evaluate(
     if executor == "local":
         options.train_soon(context)
     with interruptible():
+        from mirembed.api.evaluation import plan
         from mirembed.compare.families import describe_best, run_families
-        from mirembed.evaluate.estimate import estimate
-        from mirembed.evaluate.experiment import plan_experiment, run_experiment
         from mirembed.runs.record import open_run
-        from mirembed.runs.summary import find_run
+        from mirembed.store import Store
         from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
-    place = Store(store)
-    is_file = config is not None and (config.is_file() or config.suffix == ".toml")
-    repeats = None if config is None or is_file else find_run(place.runs, str(config))
-    settings = _settings(context, config, repeats, preset)
-    workers = options.jobs_or_cores(jobs)
+    place, workers = Store(store), options.jobs_or_cores(jobs)
+    given = options.given_settings(context)
     with ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
-        all_needed = preset is None or bool(dataset)
-        planned = plan_experiment(settings, place, registry, all_needed=all_needed, progress=progress)
+        planned = plan(given, "the command line", place, registry, config=config, preset=preset, progress=progress)
         if dry_run:
-            costs = estimate(planned, jobs=workers, progress=progress)
+            costs = planned.estimate(jobs=workers, progress=progress)
         else:
-            folder, results = run_experiment(
-                planned, place, jobs=workers, command=options.command_line(), repeats=repeats, progress=progress
-            )
+            folder, results = planned.run(jobs=workers, command=options.command_line(), progress=progress)
     if dry_run:
         print_result(json, costs.to_json, [costs.describe()])
         return
@@ -193,29 +164,6 @@ def evaluate(
         lambda: contents[0] if len(contents) == 1 else {"run": str(folder), "evaluations": contents},
         [*blocks, f"predictions, folds and curves: {folder}"],
     )
-
-
-def _settings(
-    context: typer.Context, config: Path | None, repeats: RunFolder | None, preset: str | None
-) -> list[Settings]:
-    """Return the settings of the experiment file, overridden by the flags that were given."""
-    if config is not None and preset is not None:
-        raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
-    if preset is not None:
-        settings = read_preset(preset)
-    elif config is not None:
-        settings = read_experiment(config if repeats is None else repeats.folder)
-    else:
-        settings = [Settings()]
-    given = options.given_settings(context)
-    updated = [one.updated(given, "the command line") for one in settings]
-    of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
-    if of_training and not any(approach.model is None for one in updated for approach in one.approaches):
-        raise SpecError(
-            f"--from uses a network that is already trained; omit {', '.join(of_training)}, or also give an "
-            "--approach to train"
-        )
-    return updated
 
 
 def _comparisons(declared: Sequence[Family]) -> Iterator[str | Table]:

@@ -49,6 +49,7 @@ def extract(
         str | None, typer.Option(metavar="N|P%", help="Stop if more than N files, or more than P % of them, fail.")
     ] = None,
     retry_failed: options.RetryFailed = False,
+    accept_failures: options.AcceptFailures = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove tracks from the store that the dataset no longer lists.")
     ] = False,
@@ -59,57 +60,35 @@ def extract(
 
     Computes only what is missing or has changed.
     Recordings that the store knows are not decoded again, whatever their names.
-    Exit code 2 means: done, but some files failed.
+    Exit code 2 means: done, but some files failed that you have not accepted.
     With --json, progress and result are printed as JSON, one object per line.
     """
-    from mirembed.audio.folders import read_folders
-    from mirembed.datasets.catalog import audio_folder, list_dataset
-    from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
-    from mirembed.extract import extract as run
-    from mirembed.features.compute import create_features, unmatched_notes
-    from mirembed.store import Store
-    from mirembed.store.file_tags import KnownFileTags
-    from mirembed.workers.executor import executor as on_executor
+    from mirembed.api.extraction import extract as run
 
     say_when_interrupted(RESUMES)
-    registry = options.discover()
-    most_failures = None if max_failures is None else MaxFailures.parse(max_failures)
-    place = Store(store)
-    spec = dataset or place.only_spec()
-    wanted = features_to_extract(registry, place.dataset(spec), features or [])
-    parts = [part for one in wanted for part in one.parts]
-    if backend != "auto":  # otherwise each worker finds out for itself
-        for part in parts:
-            create_features(registry, part, backend)
-    with EventProgress() if json else ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
-        file_tags = KnownFileTags(place)
-        folder = audio_folder(registry, spec, audio, place, progress, file_tags)
-        folders = read_folders(folder)  # before the files, so that what changes in the meantime is found later
-        listing, _ = list_dataset(registry, spec, folder, place, progress, file_tags)
-        for note in unmatched_notes(registry, parts, listing.tracks):
-            progress.note(note)
-        place.create()
-        summary = run(
-            place,
-            listing,
-            spec=str(spec),
-            plugin=registry.provenance("dataset", spec),
-            audio=folder,
-            features=wanted,
-            jobs=options.jobs_or_cores(jobs),
+    with EventProgress() if json else ConsoleProgress() as progress:
+        done = run(
+            None if dataset is None else str(dataset),
+            audio=audio,
+            store=store,
+            features=features,
             limit=limit,
+            jobs=jobs,
+            executor=executor,
+            scheduler=scheduler,
+            backend=backend,
+            timeout=timeout,
+            max_failures=max_failures,
             retry_failed=retry_failed,
+            accept_failures=accept_failures,
             prune=prune,
-            confirm=lambda what: confirm(what, yes),
-            options=ExtractOptions(backend, timeout),
-            max_failures=most_failures,
+            yes=lambda what: confirm(what, yes),
             progress=progress,
-            file_tags=file_tags,
-            folders=folders,
         )
+    summary = done.summary
     if json:
-        print_event({"event": "done", **summary.to_json(str(spec))})
+        print_event({"event": "done", **summary.to_json(done.dataset)})
     else:
-        for line in summary.lines(str(spec)):
+        for line in summary.lines(done.dataset):
             typer.echo(line)
-    raise typer.Exit(2 if summary.failures else 0)
+    raise typer.Exit(2 if summary.has_failures else 0)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, print_result
-from mirembed.config import Settings, defaults
-from mirembed.errors import SpecError
+from mirembed.config import defaults
 from mirembed.interruption import RESUMES, STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import counted
-from mirembed.store import Store
-
-if TYPE_CHECKING:
-    from mirembed.fit import FittedModel
 
 
 def fit(
@@ -82,58 +77,27 @@ def fit(
     if from_ is None:
         options.train_soon(context)
     with interruptible():
-        from mirembed.datasets.catalog import exclude_tracks
-        from mirembed.datasets.changes import noting_changes
-        from mirembed.fit import fit as run
-        from mirembed.fit import transfer
-        from mirembed.fit.resolve import resolve_settings
-        from mirembed.fit.saved import SavedNetwork, needed_features
+        from mirembed.api.fitting import NO_SETTINGS, fit_models, fit_settings, what_is_left
         from mirembed.runs.selection import describe_values
-        from mirembed.store.tracks import open_tracks
+        from mirembed.store import Store
 
-    given = options.given_settings(context, leave_out=("name", "dataset", "exclude", "from_"))
-    if from_ is not None and (training := [f"--{key}" for key in given if key != "learner"]):
-        raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
-    settings = Settings().updated(given, "the command line")
-    settings.check()
-    if not settings.select and (
-        unused := [f"--{key}" for key in ("folds", "metric", "checkpoint-every", "inner-cv") if key in given]
-    ):
-        raise SpecError(f"{', '.join(unused)}: used only with --select; add --select, or omit it")
+    given = options.given_settings(context, leave_out=NO_SETTINGS)
+    settings = fit_settings(given, "the command line", transfers=from_ is not None)
     registry = options.discover()
-    place = Store(store)
-    command = options.command_line()
     with ConsoleProgress() as progress:
-        if from_ is None:
-            settings, given_features = resolve_settings(settings, registry)
-            needed = needed_features(given_features, settings.methods, {})
-        else:
-            saved = SavedNetwork.open(place.models, from_)
-            saved.check_stored(place, registry)
-            needed = [saved.features]
-        opened = noting_changes(registry, place, open_tracks(place, place.find(dataset), needed, progress), progress)
-        tracks = exclude_tracks(registry, opened, exclude, progress)
-        if from_ is not None:
-            [spec] = settings.learners
-            path = saved.folder
-            fitted = [
-                transfer(
-                    tracks, place, path, spec, registry, place.models, name=name, command=command, progress=progress
-                )
-            ]
-        else:
-            fitted = run(
-                tracks,
-                place,
-                settings,
-                registry,
-                place.models,
-                seed=settings.seed[0],
-                jobs=options.jobs_or_cores(jobs),
-                name=name,
-                command=command,
-                progress=progress,
-            )
+        fits = fit_models(
+            settings,
+            Store(store),
+            registry,
+            dataset=dataset,
+            from_=from_,
+            name=name,
+            exclude=exclude,
+            jobs=jobs,
+            command=options.command_line(),
+            progress=progress,
+        )
+    tracks, fitted = fits.tracks, fits.models
     lines = []
     for model in fitted:
         for note in model.notes:
@@ -144,15 +108,6 @@ def fit(
             f"  model       {model.folder}",
             f"  embeddings  {model.embeddings}",
             *([f"  chosen      {describe_values(model.chosen)}"] if model.chosen else []),
-            *([_left(model)] if model.without_embeddings else []),
+            *(f"  {line}" for line in what_is_left(model)),
         ]
     print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)
-
-
-def _left(model: FittedModel) -> str:
-    """Say how many tracks of the dataset have no embedding, and how they get one."""
-    verb = "has" if model.without_embeddings == 1 else "have"
-    return (
-        f"  {counted(model.without_embeddings, 'track')} of the dataset {verb} no embedding yet: run "
-        f"`mirembed update {model.folder.name}`"
-    )

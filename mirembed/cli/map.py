@@ -13,6 +13,8 @@ from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupt
 from mirembed.progress import counted, size
 from mirembed.store import Store
 
+_SUFFIXES = (".html", ".parquet")
+
 
 def map(  # noqa: A001
     model: options.ModelName,
@@ -23,10 +25,10 @@ def map(  # noqa: A001
         str,
         typer.Option(
             metavar="NAME",
-            help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
+            help="How to place the tracks: pca, or umap, which is slower (pip install 'mirembed[map]').",
         ),
     ] = "pca",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers of UMAP.")] = 0,
+    random_seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers of UMAP.")] = 0,
     color: Annotated[
         str | None,
         typer.Option(
@@ -42,19 +44,19 @@ def map(  # noqa: A001
 
     On the page you can search, color, play and select tracks, and save a selection as a playlist.
     """
+    options.check_out(out, _SUFFIXES, force=force)
     with interruptible():
         from mirembed.library.collection import Collection
-        from mirembed.library.map import SUFFIXES, draw_map, write_map_table
+        from mirembed.library.map import draw_map, write_map_table
         from mirembed.library.map_page import write_page
         from mirembed.library.projection import check_method
 
     say_when_interrupted(STARTS_OVER)
-    options.check_out(out, SUFFIXES, force=force)
     check_method(method)
     with ConsoleProgress() as progress:
         with interruptible():
             collection = Collection.open(Store(store), options.discover(), model, dataset, progress)
-        drawn = draw_map(collection, method=method, seed=seed, color=color, progress=progress)
+        drawn = draw_map(collection, method=method, seed=random_seed, color=color, progress=progress)
         (write_map_table if out.suffix.lower() == ".parquet" else write_page)(out, drawn)
     n_bytes = out.stat().st_size
     lines = [f"map: {out} ({counted(len(drawn), 'track')}, {size(n_bytes)})", *drawn.notes()[1:3]]

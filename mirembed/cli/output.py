@@ -8,14 +8,15 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import typer
 
 from mirembed.audio.files import printable
-from mirembed.errors import MirembedError
+from mirembed.errors import JOBLIB_WARNINGS, MirembedError, SystemWarning
 from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import duration
 
@@ -32,6 +33,8 @@ _EVENT_INTERVAL = 5.0
 
 _PIPE_WIDTH = 200
 """Columns of a table that is not printed on a terminal, unless `COLUMNS` says another number."""
+
+_PLAIN_TERMINALS = ("dumb", "unknown")
 
 _LONG_WORD = 16
 """Longer words, such as paths, may be broken to fit a table on the terminal."""
@@ -64,7 +67,7 @@ class ConsoleProgress:
         self._began = time.monotonic()
         if total == 0:
             return
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
             self.note(f"{description} ...")
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -237,7 +240,7 @@ def ask_which(text: str, tracks: Sequence[LibraryTrack]) -> int | None:
 
 def print_event(content: dict[str, Any]) -> None:
     """Print one line of JSON and flush it: a program waits for it."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(content, ensure_ascii=not _is_unicode(sys.stdout)) + "\n")
     sys.stdout.flush()
 
 
@@ -249,7 +252,13 @@ def print_json(content: Any) -> None:
     TypeError
         If anything else is not JSON.
     """
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=os.fspath) + "\n")
+    text = json.dumps(content, indent=2, ensure_ascii=not _is_unicode(sys.stdout), default=os.fspath)
+    sys.stdout.write(text + "\n")
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    """Whether a stream takes all characters; the escapes of JSON are not those that it would write instead."""
+    return (stream.encoding or "utf-8").lower().startswith("utf")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
@@ -277,6 +286,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     if title is not None:
         console.print(one_line(title), style="bold", soft_wrap=True)
     console.print(table, crop=False)
+
+
+def heading(text: str) -> str:
+    """Return a text in bold, for terminals that have bold."""
+    return text if os.environ.get("TERM") in _PLAIN_TERMINALS else typer.style(text, bold=True)
 
 
 def _holds_numbers(cells: Sequence[str]) -> bool:
@@ -364,6 +378,20 @@ def open_closed_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+
+
+def show_warnings() -> None:
+    """Print a `SystemWarning` as one line, whatever Python does with other warnings."""
+    warnings.filterwarnings("ignore", module=JOBLIB_WARNINGS)
+    show = warnings.showwarning
+
+    def show_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, SystemWarning):
+            typer.echo(f"warning: {message}", err=True)
+        else:
+            show(message, category, *place, **options)
+
+    warnings.showwarning = show_line
 
 
 def keep_stdout_for_results() -> None:

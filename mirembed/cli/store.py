@@ -1,4 +1,4 @@
-"""``mirembed store``: show, verify, compact and clean up a store."""
+"""``mirembed store``: show, verify, compact and clean up a store; list the files that failed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
 from mirembed.interruption import RESUMES, raise_if_interrupted, say_when_interrupted
 from mirembed.progress import counted, size
+from mirembed.specs import Spec
 from mirembed.store import Store
 
 if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
 
-app = typer.Typer(
-    name="store",
-    help="Show what is in a store, verify it, merge its small files, or remove something.",
+app = App(
+    help="Show what is in a store or which files failed, verify it, merge its small files, or remove something.",
     no_args_is_help=True,
 )
 
 
-@app.command("info")
+@app.command("info", epilog="Example: mirembed store info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List what is in a store, with the disk space that it takes."""
     from mirembed.inventory import contents
@@ -36,7 +37,30 @@ def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json 
     print_result(json, lambda: asdict(found), _tables(found))
 
 
-@app.command("verify")
+@app.command("failures", epilog="Example: mirembed store failures")
+def failures(
+    dataset: Annotated[
+        Spec | None, typer.Option(metavar="SPEC", parser=Spec.parse, help="Only those of this dataset.")
+    ] = None,
+    store: options.StoreFolder = options.DEFAULT_STORE,
+    json: options.Json = False,
+) -> None:
+    """List the files that failed in extract and update, with the reasons, and which of them you have accepted."""
+    place = _existing(store)
+    rows = [
+        (one.info().spec, failure)
+        for one in ([place.find(dataset)] if dataset is not None else place.datasets())
+        for failure in one.failures()
+    ]
+    shown = [[spec, one.path, one.features, one.reason, "yes" if one.accepted else ""] for spec, one in rows]
+    print_result(
+        json,
+        lambda: {"failures": [{"dataset": spec, **asdict(failure)} for spec, failure in rows]},
+        [Table(["dataset", "path", "features", "reason", "accepted"], shown) if shown else "no file failed"],
+    )
+
+
+@app.command("verify", epilog="Example: mirembed store verify")
 def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Read everything in a store, and report what is damaged and what to do. Nothing is changed.
 
@@ -53,7 +77,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     raise typer.Exit(1 if faults else 0)
 
 
-@app.command("compact")
+@app.command("compact", epilog="Example: mirembed store compact")
 def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Merge the small files of a store's features."""
     from mirembed.store.compact import compact as run
@@ -69,12 +93,12 @@ def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Js
     print_result(json, lambda: done, lines)
 
 
-@app.command("rm")
+@app.command("rm", epilog="Example: mirembed store rm model:demo-rbf-sl")
 def rm(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME...",
+            metavar="NAME",
             help="model:NAME (with its embeddings), embeddings:NAME, run:NAME, dataset:SPEC, features:NAME, cache "
             "(what is rebuilt if missing), or unused (what no dataset or model refers to).",
         ),
@@ -133,7 +157,7 @@ def _tables(found: Contents) -> Iterator[Table | str]:
                 one.dataset,
                 one.state,
                 _tracks(one),
-                one.failures,
+                f"{one.failures}, {one.accepted} accepted" if one.accepted else one.failures,
                 f"{one.hours:.2f}",
                 ", ".join(f"{spec} ({count})" for spec, count in one.features.items()),
                 size(one.bytes),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mirembed.audio.files import audio_files, failures_json
+from mirembed.audio.files import audio_files, failures_json, require_existing
 from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, Table, print_result, shown_path
 from mirembed.errors import SpecError
@@ -19,6 +20,7 @@ from mirembed.interruption import RESUMES, interruptible, say_when_interrupted
 from mirembed.progress import counted
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.files import check_output
 
 if TYPE_CHECKING:
     from mirembed.library.file_tagging import Change, Existing, Plan
@@ -81,12 +83,6 @@ def tag(
     A file that has a value already keeps it, unless you give --add or --overwrite.
     Before a file is changed, the undo file records how to restore it with --undo FILE.
     """
-    with interruptible():
-        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
-        from mirembed.models.model import Model
-        from mirembed.models.predictions import Ranking
-        from mirembed.models.saved import find_model
-
     place = Store(store)
     if undo is not None:
         _undo(place, undo, json)
@@ -96,17 +92,35 @@ def tag(
         raise SpecError("give either --add, which keeps existing values, or --overwrite, which replaces them")
     say_when_interrupted(RESUMES)
     options.check_out(out, force=force, bom=bom)
+    if undo_file is not None and not write:
+        raise SpecError("--undo-file needs --write, without which nothing is changed")
+    if write:
+        check_output(undo_file or _new_undo_file(store), flag="--undo-file")
+    with interruptible():
+        from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
+        from mirembed.models.model import Model
+        from mirembed.models.predictions import Ranking
+        from mirembed.models.saved import find_model
+
     registry = options.discover()
     existing: Existing = "add" if add else "replace" if overwrite else "keep"
-    with ConsoleProgress() as progress:
+    with contextlib.ExitStack() as stack, ConsoleProgress() as progress:
+        folder = find_model(place.models, model)
+        require_existing(paths or [])
         with interruptible():
-            loaded = Model.load(find_model(place.models, model), registry)
+            loaded = Model.load(folder, registry)
         fields = choose_fields(loaded, field)
         Ranking.of(loaded, None, min_score)  # refuses a wrong score before anything is embedded
-        files = _files(loaded, registry, place, model, paths or [], dataset, options.jobs_or_cores(jobs), progress)
+        n_jobs = options.jobs_or_cores(jobs)
+        files = stack.enter_context(_embedding(loaded, registry, place, model, paths or [], dataset, n_jobs, progress))
         plan = plan_tags(loaded, files, fields, min_score=min_score, existing=existing, progress=progress)
         if loaded.has_probabilities and loaded.calibration is None:
             progress.note("warning: these probabilities are the network's own outputs, which are not calibrated")
+        if plan.n_linked:
+            progress.note(
+                f"{counted(plan.n_linked, 'file')} to tag {'has' if plan.n_linked == 1 else 'have'} other hard links: "
+                "these keep the old tags, and no longer share disk space with the tagged file"
+            )
         log, n_written, failures = None, 0, list(plan.failures)
         if write:
             remove_unfinished(files.paths)
@@ -119,7 +133,8 @@ def tag(
     _print(plan, fields, n_written if write else None, log, failures, out, bom, json)
 
 
-def _files(
+@contextlib.contextmanager
+def _embedding(
     model: Model,
     registry: Registry,
     store: Store,
@@ -128,23 +143,30 @@ def _files(
     dataset: Spec | None,
     jobs: int,
     progress: ConsoleProgress,
-) -> EmbeddedFiles:
-    """Return the embeddings of the given files, or of the whole library."""
+) -> Iterator[EmbeddedFiles]:
+    """Yield the embeddings of the given files, which are kept if the block is interrupted, or of the whole library."""
     from mirembed.library.neighbors import open_present
-    from mirembed.models.inference import EmbeddedFiles, embed_files
+    from mirembed.models.inference import EmbeddedFiles, embedding_files
 
     if paths:
         found, notes = audio_files(paths)
         for note in notes:
             progress.note(note)
-        return embed_files(model, found, registry, store, jobs, progress)
+        with embedding_files(model, found, registry, store, jobs, progress) as embedded:
+            yield embedded
+        return
     library = open_present(store, registry, name, dataset, progress)
     rows = [row for row in range(len(library)) if library.is_unchanged(row)]
     if len(rows) < len(library):
         n_left = counted(len(library) - len(rows), "file")
         progress.note(f"left out {n_left} missing or changed since the last update; run `{library.staleness.command}`")
-    recordings = [library.recordings[row] for row in rows]
-    return EmbeddedFiles([library.path(row) for row in rows], recordings, library.vectors[rows], [])
+    yield EmbeddedFiles(
+        paths=[library.path(row) for row in rows],
+        recordings=[library.recordings[row] for row in rows],
+        embeddings=library.vectors[rows],
+        failures=[],
+        audio_hashes=[library.audio_hashes[row] for row in rows],
+    )
 
 
 def _new_undo_file(store: Path) -> Path:
@@ -216,6 +238,7 @@ def _print(
         "undo_file": str(log) if log is not None and n_written else None,
         "kept": plan.n_kept,
         "equal": plan.n_equal,
+        "hard_linked": plan.n_linked,
         "unsure": plan.n_unsure,
         "failures": failures_json(failures),
     }

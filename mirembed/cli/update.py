@@ -11,7 +11,6 @@ from mirembed.cli import options
 from mirembed.cli.output import ConsoleProgress, EventProgress, confirm, print_event
 from mirembed.errors import SpecError
 from mirembed.interruption import RESUMES, say_when_interrupted
-from mirembed.store import Store
 
 
 def update(
@@ -26,6 +25,7 @@ def update(
         typer.Option(metavar="WHAT", help="features: also keep the features of new recordings in the store."),
     ] = None,
     retry_failed: options.RetryFailed = False,
+    accept_failures: options.AcceptFailures = None,
     timeout: options.Timeout = None,
     jobs: options.Jobs = None,
     yes: options.Yes = False,
@@ -34,7 +34,7 @@ def update(
     """Bring the embeddings of a library up to date with its files: new, changed, renamed and deleted ones.
 
     Recordings that have an embedding are not decoded again, whatever their file names.
-    Exit code 2 means: done, but some files failed.
+    Exit code 2 means: done, but some files failed that you have not accepted.
     With --json, progress and result are printed as JSON, one object per line.
     """
     from mirembed.extract import ExtractOptions
@@ -46,13 +46,14 @@ def update(
     registry = options.discover()
     with EventProgress() if json else ConsoleProgress() as progress:
         updated = run(
-            Store(store),
+            options.writable_store(store),
             registry,
             model,
             dataset=dataset,
             audio=audio,
             keep_features=keep == "features",
             retry_failed=retry_failed,
+            accept_failures=accept_failures,
             confirm=lambda what: confirm(what, yes),
             jobs=options.jobs_or_cores(jobs),
             options=ExtractOptions(timeout=timeout),
@@ -63,4 +64,4 @@ def update(
     else:
         for line in updated.lines():
             typer.echo(line)
-    raise typer.Exit(2 if updated.failures else 0)
+    raise typer.Exit(2 if updated.has_failures else 0)

@@ -1,5 +1,7 @@
 """The default values of all settings: command line, experiment files and training take them from here."""
 
+STORE = "mirembed-store"
+"""Folder of the store, unless MIREMBED_STORE names another."""
 FEATURES = "logmel"
 NETWORK = "gru"
 APPROACH = "rbf-sl"

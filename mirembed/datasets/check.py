@@ -10,7 +10,7 @@ import contextlib
 import functools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -35,7 +35,7 @@ from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.files import read_table, write_table
-from mirembed.store.rows import classes_of
+from mirembed.store.rows import Failure, classes_of
 from mirembed.store.tracks import tag_array
 
 SILENT = 0.5
@@ -155,6 +155,7 @@ def check(
     schemes: Mapping[str, Sequence[Split]],
     cache: Path,
     jobs: int,
+    failures: Sequence[Failure] = (),
     progress: Progress = NO_PROGRESS,
 ) -> CheckResult:
     """Decode every file of a dataset once and report what is wrong.
@@ -172,14 +173,17 @@ def check(
         Where measurements are kept, so that unchanged files are not decoded again.
     jobs : int
         Number of worker processes.
+    failures : sequence of Failure
+        Of the dataset in the store. A file that fails for a reason that the user has accepted is only a warning.
     progress : Progress
     """
+    accepted = {(one.id, one.file_size, one.file_mtime_ns, one.reason) for one in failures if one.accepted}
     measured = measure_files([track.path for track in listing.tracks], cache, jobs, progress)
     by_id = {track.id: measurement for track, measurement in zip(listing.tracks, measured, strict=True)}
     with interruptible():
         found = [
             *_missing(listing, card),
-            *_faulty(listing.tracks, by_id, card),
+            *_faulty(listing.tracks, by_id, card, accepted),
             *_duplicates(listing, by_id),
             *_unexpected(listing, audio),
             *_imbalance(listing),
@@ -195,13 +199,21 @@ def _missing(listing: Listing, card: Card | None) -> Iterator[Finding]:
         yield Finding("missing", "error", (), f"{expected - len(listing.tracks)} of {expected} tracks missing")
 
 
-def _faulty(tracks: Sequence[Track], measured: Mapping[str, Measurement], card: Card | None) -> Iterator[Finding]:
+def _faulty(
+    tracks: Sequence[Track],
+    measured: Mapping[str, Measurement],
+    card: Card | None,
+    accepted: Collection[tuple[str, int, int, str]],
+) -> Iterator[Finding]:
     """Report unreadable files, unexpected sampling rates and durations, silence and clipping."""
     for track in tracks:
         m = measured[track.id]
         one = (track.id,)
         if m.error is not None:
-            yield Finding("unreadable", "error", one, m.error)
+            if (track.id, m.size, m.mtime_ns, m.error) in accepted:
+                yield Finding("unreadable", "warning", one, f"{m.error} (accepted)")
+            else:
+                yield Finding("unreadable", "error", one, m.error)
             continue
         if card is not None and card.rate is not None and m.rate != card.rate:
             yield Finding("sampling rate", "error", one, f"{m.rate} Hz, expected {card.rate} Hz")

@@ -29,7 +29,7 @@ def described(listing: Listing) -> list[str]:
     groups = Counter(track.group for track in listing.tracks if track.group is not None)
     parts = [_labels(listing)] if listing.task is not None else []
     if groups:
-        parts.append(f"group: {_after(listing.groups_from)}{counted(len(groups), 'group')}")
+        parts.append(f"{counted(len(groups), 'group')}{_from(listing.groups_from)}")
     kind = "tags" if isinstance(listing.task, Tags) else "classes"
     warnings = [*_near_misses(kind, _counts(listing)), *_near_misses("groups", groups)]
     return [*(["; ".join(parts)] if parts else []), *warnings]
@@ -54,14 +54,14 @@ def _labels(listing: Listing) -> str:
             f"{target.name} {min(values):g} to {max(values):g}" if values else target.name
             for target, values in ((target, [row[n] for row in rows]) for n, target in enumerate(task.targets))
         ]
-        text = f"{'target' if len(ranges) == 1 else 'targets'}: {_after(listing.labels_from)}{', '.join(ranges)}"
+        text = f"{counted(len(ranges), 'target')}{_from(listing.labels_from)}: {', '.join(ranges)}"
     else:
         counts = _counts(listing)
         noun, plural = ("tag", "tags") if isinstance(task, Tags) else ("class", "classes")
-        number = f"{len(counts)} {noun if len(counts) == 1 else plural}"
+        number = f"{len(counts)} {noun if len(counts) == 1 else plural}{_from(listing.labels_from)}"
         shown = counts.items() if len(counts) <= _NAMED else counts.most_common()
         listed = first_names([f"{name} {count}" for name, count in shown], _NAMED)
-        text = f"{plural if noun == 'tag' else noun}: {_after(listing.labels_from)}{number}: {listed}"
+        text = f"{number}: {listed}"
         if isinstance(task, Tags) and (without := sum(track.label == frozenset() for track in tracks)):
             text += f"; {counted(without, 'track')} without a tag"
     if unlabeled := sum(track.label is None for track in tracks):
@@ -69,8 +69,8 @@ def _labels(listing: Listing) -> str:
     return text
 
 
-def _after(source: str) -> str:
-    return f"{source}, " if source else ""
+def _from(source: str) -> str:
+    return f" from {source}" if source else ""
 
 
 def _counts(listing: Listing) -> Counter[str]:

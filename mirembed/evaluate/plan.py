@@ -26,7 +26,7 @@ from mirembed.datasets.splits import (
     official_folds,
 )
 from mirembed.datasets.train_size import shrunk_folds
-from mirembed.errors import SpecError
+from mirembed.errors import EvaluationError, SpecError
 from mirembed.evaluate.fold import FoldTraining, SavedEmbeddings
 from mirembed.fit.candidates import (
     Candidate,
@@ -55,6 +55,7 @@ from mirembed.statistics.samples import nan_mean
 from mirembed.store.root import slug
 from mirembed.store.rows import task_to_json
 from mirembed.store.tracks import Tracks
+from mirembed.training.labels import scale_for
 
 Folds: TypeAlias = Mapping[int, Sequence[Fold]]
 """The folds of each seed."""
@@ -436,7 +437,7 @@ def draw_folds(
     SpecError
         If the table ``file`` of the folds does not fit the tracks.
     EvaluationError
-        If the tracks cannot be split this way.
+        If the tracks cannot be split this way, or there is nothing to learn in a fold.
     """
     task, labels, groups = tracks.task, tracks.label_array, tracks.groups
     scheme, n_splits, test_size = cast(Scheme, settings.folds), settings.splits, settings.test_size
@@ -459,7 +460,17 @@ def draw_folds(
             whole_groups = tracks.group_codes if scheme == "grouped" else None
             folds[seed], more = shrunk_folds(task, labels, made[0], size, seed=seed, groups=whole_groups)
             notes |= dict.fromkeys(more)
+        _require_varied(task, labels, folds[seed])
     return folds, [*notes, *_warnings(tracks, folds[settings.seed[0]])]
+
+
+def _require_varied(task: Task, labels: NDArray[Any], folds: Sequence[Fold]) -> None:
+    """Refuse folds whose training tracks all have the same value of a target without a declared range."""
+    for fold in folds:
+        try:
+            scale_for(task, labels[fold.train])
+        except EvaluationError as error:
+            raise EvaluationError(f"fold {fold.index}: {error}, or use other folds (--folds, --seed)") from error
 
 
 def _warnings(tracks: Tracks, folds: Sequence[Fold]) -> list[str]:

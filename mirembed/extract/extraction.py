@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mirembed.audio.files import file_stamp, printable
-from mirembed.audio.folders import is_missing
+from mirembed.audio.files import printable
 from mirembed.errors import DatasetError, SpecError, StoreError
+from mirembed.extract.failures import Failures, failures_of
 from mirembed.extract.file_features import ExtractedFile, ExtractOptions, FileToExtract, extract_files
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesPart
@@ -145,8 +145,8 @@ class Extraction:
     files : sequence of FileToExtract
     tracks : dict of str to StoredTrack
         All tracks of the dataset by id; they get their recordings.
-    failures : dict of (str, str) to Failure
-        By id and name of the features; updated as the work proceeds.
+    failures : Failures
+        Updated as the work proceeds.
     audio : pathlib.Path
         The folder that holds the files.
     options : ExtractOptions
@@ -154,6 +154,9 @@ class Extraction:
         Updated as the work proceeds.
     progress : Progress
     max_failures : MaxFailures or None
+        Accepted failures do not count.
+    accept_failures : bool or None
+        See `Failures.report`.
     """
 
     store: Store
@@ -161,15 +164,18 @@ class Extraction:
     features: Sequence[Features]
     files: Sequence[FileToExtract]
     tracks: dict[str, StoredTrack]
-    failures: dict[tuple[str, str], Failure]
+    failures: Failures
     audio: Path
     options: ExtractOptions
     summary: Summary
     progress: Progress
     max_failures: MaxFailures | None
+    accept_failures: bool | None = None
 
     def __post_init__(self) -> None:
         self._n_failed = 0
+        self._names = {one.name for one in self.features}
+        self._written_failures: list[Failure] | None = None
         self._seconds = 0.0
         self._shards = _Shards(self.store, [one.part for one in self.features])
         self._written_at = self._tracks_written_at = time.monotonic()
@@ -196,6 +202,8 @@ class Extraction:
             self._write()
             if self.files:
                 self._write_tracks()
+        self.summary.new_failures = self.failures.report(self._names, self.accept_failures)
+        self._write_failures()
         self._summarize()
 
     def _run_here(self, jobs: int) -> None:
@@ -245,7 +253,7 @@ class Extraction:
             if one.part.digest in result.frames:
                 one.having.add(result.recording)
                 for track in file.ids:
-                    self.failures.pop((track, one.name), None)
+                    self.failures.discard(track, one.name)
         if result.frames:
             for track in file.ids:
                 self.tracks[track] = replace(
@@ -259,9 +267,9 @@ class Extraction:
             self._fail(file, reasons)
 
     def _fail(self, file: FileToExtract, reasons: Mapping[str, str]) -> None:
-        self._n_failed += 1
         for failure in failures_of(file, reasons, self.audio):
-            self.failures[failure.id, failure.features] = failure
+            self.failures.add(failure)
+        self._n_failed += not self.failures.are_accepted(file.ids, reasons)
         n_files = self.summary.listed - self.summary.left
         if self.max_failures is not None and self.max_failures.exceeded_by(self._n_failed, n_files):
             raise DatasetError(
@@ -279,11 +287,15 @@ class Extraction:
     def _write(self) -> None:
         """Write the rows that are waiting, and the failures."""
         self._shards.write()
-        failures = [self.failures[key] for key in sorted(self.failures)]
-        self.dataset.write_failures(failures)
-        names = {one.name for one in self.features}
-        self.summary.failures = [one for one in failures if one.features in names]
+        self._write_failures()
         self._written_at = time.monotonic()
+
+    def _write_failures(self) -> None:
+        failures = list(self.failures)
+        if failures != self._written_failures:
+            self.dataset.write_failures(failures)
+        self._written_failures = failures
+        self.summary.failures = [one for one in failures if one.features in self._names]
 
     def _write_tracks(self) -> None:
         self.dataset.write_tracks(self.tracks.values(), self.dataset.info())
@@ -303,31 +315,6 @@ class Extraction:
                     track.file_size,
                     track.file_mtime_ns,
                 )
-
-
-def failures_of(file: FileToExtract, reasons: Mapping[str, str], audio: Path) -> list[Failure]:
-    """Return the failures of all tracks of a file, for each of the features by whose names there is a reason.
-
-    Raises
-    ------
-    DatasetError
-        The file is gone, and with it everything in the audio folder.
-    """
-    size, mtime = file_stamp(file.path)
-    if size < 0 and is_missing(audio):
-        raise DatasetError(
-            f"the audio folder {audio} has vanished; bring it back and run the same command again: "
-            "what has been extracted is kept"
-        )
-    retry = (
-        "repair or replace the file and run the same command again, or try it as it is with --retry-failed, "
-        "with a larger --timeout if it took too long"
-    )
-    return [
-        Failure(track, printable(file.path), name, reason, retry, size, mtime)
-        for track in file.ids
-        for name, reason in reasons.items()
-    ]
 
 
 @dataclass(frozen=True)

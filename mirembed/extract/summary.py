@@ -32,6 +32,8 @@ class Summary:
         In the dataset under another id, recognized by their content; they have the listed id now.
     failures : list of Failure
         All of these features that the table of failures has after this run: one for each track and features.
+    new_failures : list of Failure
+        Those that no earlier run has reported.
     failed_before : int
         Failures that were not tried again, because they failed in an earlier run and their files have not changed.
     kept : int
@@ -57,6 +59,7 @@ class Summary:
     known: int = 0
     moved: int = 0
     failures: list[Failure] = field(default_factory=list)
+    new_failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
     kept: int = 0
     unlisted: int = 0
@@ -65,9 +68,14 @@ class Summary:
     notes: dict[str, str] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether there are failures that are new, or that the user has not accepted."""
+        return has_failures(self.new_failures, self.failures)
+
     def to_json(self, dataset: str) -> dict[str, Any]:
-        """Return the summary as JSON."""
-        return {"dataset": dataset, **asdict(self)}
+        """Return the summary as JSON, with the ids of the new failures."""
+        return {"dataset": dataset, **asdict(self), "new_failures": ids_of(self.new_failures)}
 
     def lines(self, dataset: str) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
@@ -88,12 +96,9 @@ class Summary:
             (self.decoder_messages, f"hid {counted(self.decoder_messages, 'line')} of decoder messages"),
         ]
         lines += [line for happened, line in changes if happened]
-        lines += file_lines(self.notes, self.failures)
+        lines += file_lines(self.notes, self.new_failures, self.failures)
         if self.kept:
             lines.append(f"kept the earlier features of {counted(self.kept, 'failed file')}")
-        if self.failed_before:
-            skipped = counted(self.failed_before, "unchanged file")
-            lines.append(f"skipped {skipped} that failed before; --retry-failed tries again")
         return lines
 
 
@@ -101,15 +106,37 @@ _SHOWN = 10
 """Files with a reason to print; the others are counted."""
 
 
-def file_lines(notes: Mapping[str, str], failures: Sequence[Failure]) -> list[str]:
-    """Return lines about single files: those that were read with a warning, by path, and those that failed."""
-    reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in failures))
+def has_failures(new: Sequence[Failure], failures: Sequence[Failure]) -> bool:
+    """Whether a command ends with exit code 2: some failures are new, or the user has not accepted them."""
+    return bool(new) or not all(failure.accepted for failure in failures)
+
+
+def ids_of(failures: Sequence[Failure]) -> list[str]:
+    """Return the ids of the tracks that failed, each once."""
+    return list(dict.fromkeys(failure.id for failure in failures))
+
+
+def file_lines(notes: Mapping[str, str], new: Sequence[Failure], failures: Sequence[Failure]) -> list[str]:
+    """Return lines about single files: those that were read with a warning, by path, and those that failed.
+
+    New failures are listed; the others are counted.
+    """
+    reasons = list(dict.fromkeys((failure.path, failure.reason) for failure in new))
+    paths = {path for path, _ in reasons}
     lines = []
     for header, found in (
         (f"{counted(len(notes), 'file')} read with a warning:", list(notes.items())),
-        (f"{counted(len({path for path, _ in reasons}), 'file')} failed (failures.parquet has all reasons):", reasons),
+        (f"{counted(len(paths), 'file')} failed (failures.parquet has all reasons):", reasons),
     ):
         if found:
             lines += [header, *(f"  {path}: {text}" for path, text in found[:_SHOWN])]
             lines += [f"  and {len(found) - _SHOWN} more"] * (len(found) > _SHOWN)
+    if any(failure.accepted for failure in new):
+        lines.append("accepted: until they change, later runs do not end with exit code 2 because of them")
+    old = [failure for failure in failures if failure.path not in paths]
+    if n_old := len({failure.path for failure in old}):
+        n_open = len({failure.path for failure in old if not failure.accepted})
+        accepted = "" if n_open == n_old else ", accepted" if n_open == 0 else f", {n_old - n_open} of them accepted"
+        advice = "; try them again with --retry-failed, or accept them with --accept-failures" if n_open else ""
+        lines.append(f"{counted(n_old, 'file')} failed as before{accepted} (see mirembed store failures){advice}")
     return lines

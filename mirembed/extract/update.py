@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mirembed.audio.files import file_stamp, printable
+from mirembed.audio.files import printable
 from mirembed.audio.folders import FolderState, is_missing
 from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
+from mirembed.extract.failures import Failures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract
 from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
@@ -24,9 +25,9 @@ from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import DatasetInfo, DatasetStore, Failure, Store, StoredTrack
+from mirembed.store import DatasetInfo, DatasetStore, Store, StoredTrack
 from mirembed.store.file_tags import KnownFileTags
-from mirembed.store.recordings import KnownRecordings, absolute, real_path
+from mirembed.store.recordings import KnownRecordings, real_path
 from mirembed.store.rows import classes_of, label_names, stored_file_tags
 
 PRUNE_FREELY = 0.1
@@ -73,6 +74,7 @@ def extract(
     confirm: Callable[[str], None] = lambda question: None,
     options: ExtractOptions | None = None,
     max_failures: MaxFailures | None = None,
+    accept_failures: bool | None = None,
     progress: Progress = NO_PROGRESS,
     file_tags: KnownFileTags | None = None,
     folders: Mapping[str, FolderState] | None = None,
@@ -108,7 +110,9 @@ def extract(
         Called with a question before more than a tenth of the tracks are removed; raises an error to prevent it.
     options : ExtractOptions, optional
     max_failures : MaxFailures, optional
-        Stop when more files than this fail.
+        Stop when more files than this fail whose failure is not accepted.
+    accept_failures : bool, optional
+        Whether to accept the failures of these features, or to take that back. See `Summary.has_failures`.
     progress : Progress, optional
     file_tags : KnownFileTags, optional
         With which the dataset was listed.
@@ -161,6 +165,7 @@ def extract(
             summary=summary,
             progress=progress,
             max_failures=max_failures,
+            accept_failures=accept_failures,
         )
         extraction.run(jobs)
         adding.close()
@@ -241,7 +246,10 @@ def refresh(
         n_absent=listing.absent,
         features={**(before.features if before else {}), **features},
     )
-    stamps = {track.id: file_stamp(track.path) for track in listing.tracks}  # first: a file may change while it is read
+    known_tags = file_tags or KnownFileTags(store)
+    # First, because a file may change while it is read.
+    keys = {track.id: known_tags.key(track.path) for track in listing.tracks}
+    stamps = {track: key[1:] for track, key in keys.items()}
     recordings = _recognize(store, stored, listing.tracks, stamps, limited, progress)
     moved = _moved_tracks(stored, listing.tracks, recordings)
     if before is not None:
@@ -249,9 +257,9 @@ def refresh(
         if prune and before.audio == info.audio:
             _check_reachable(dataset, before, stored, listing.tracks, moved)
         _check_folder(before, info, stored, listing.tracks, moved, prune, confirm)
-    tracks = _refresh(stored, listing.tracks, recordings, stamps, moved, prune, summary)
+    tracks = _refresh(stored, listing.tracks, recordings, keys, moved, prune, summary)
     _write(dataset, before, info, stored, tracks)
-    _write_file_tags(dataset, listing.tracks, tracks, file_tags or KnownFileTags(store), progress)
+    _write_file_tags(dataset, listing.tracks, tracks, known_tags, progress)
     dataset.write_schemes(listing.schemes)
     dataset.write_folders(folders or {})
     known = frozenset({track.id for track in stored} | set(moved.values()))
@@ -270,15 +278,22 @@ def _recognize(
 
     Files that an earlier extraction left for later are not read, unless they are drawn now.
     """
-    known, before = KnownRecordings(store), {track.id: track for track in stored}
+    before = {track.id: track for track in stored}
     found: dict[str, str] = {}
-    unread = []
+    changed, unread = [], []
     for track in tracks:
-        raise_if_interrupted()
         stamp, old = stamps[track.id], before.get(track.id)
         if old is not None and old.recording is not None and (old.file_size, old.file_mtime_ns) == stamp:
             found[track.id] = old.recording
-        elif (recording := known.by_stamp(track.path, stamp)) is not None:
+        else:
+            changed.append(track)
+    if not changed:
+        return found
+    known = KnownRecordings(store)
+    for track in changed:
+        raise_if_interrupted()
+        stamp = stamps[track.id]
+        if (recording := known.by_stamp(track.path, stamp)) is not None:
             found[track.id] = recording
         elif known.has_size(stamp):
             unread.append(track)
@@ -405,26 +420,25 @@ def _refresh(
     stored: Sequence[StoredTrack],
     listed: Sequence[Track],
     recordings: Mapping[str, str],
-    stamps: Mapping[str, tuple[int, int]],
+    keys: Mapping[str, tuple[str, int, int]],
     moved: Mapping[str, str],
     prune: bool,
     summary: Summary,
 ) -> dict[str, StoredTrack]:
     """Return the tracks as they are before anything is extracted, by id: listed ones first, then those that are not.
 
-    A track whose file has changed keeps its recording until the new one is extracted.
+    A track whose file has changed keeps its recording until the new one is extracted. For ``keys``, see
+    `KnownFileTags.key`.
     """
     before = {moved.get(track.id, track.id): track for track in stored}
     tracks: dict[str, StoredTrack] = {}
     for track in listed:
         old = before.pop(track.id, None)
-        recording, stamp = recordings.get(track.id), stamps[track.id]
+        recording, (path, size, mtime) = recordings.get(track.id), keys[track.id]
         if recording is None:
             recording = old.recording if old else None
-            stamp = (old.file_size, old.file_mtime_ns) if old else (-1, -1)
-        tracks[track.id] = StoredTrack(
-            track.id, recording, track.label, track.group, absolute(track.path), *stamp, listed=True
-        )
+            size, mtime = (old.file_size, old.file_mtime_ns) if old else (-1, -1)
+        tracks[track.id] = StoredTrack(track.id, recording, track.label, track.group, path, size, mtime)
         if old is not None and old.id == track.id:
             summary.relabeled += (track.label, track.group) != (old.label, old.group)
     summary.moved = len(moved)
@@ -468,7 +482,10 @@ def _write_file_tags(
     progress: Progress,
 ) -> None:
     """Write the file tags of the listed tracks; tracks that are not listed keep what they have."""
-    rows = known.of_tracks({track.id: track.path for track in listed}, progress)
+    paths = {track.id: track.path for track in listed}
+    if known.are_in(dataset, paths):
+        return
+    rows = known.of_tracks(paths, progress)
     if unlisted := {track.id for track in tracks.values() if not track.listed}:
         with contextlib.suppress(StoreError):
             rows += [row for row in stored_file_tags(dataset.file_tags()) if row.id in unlisted]
@@ -492,8 +509,8 @@ def missing_files(
     retry_failed: bool,
     summary: Summary,
     limited: Limit | None = None,
-) -> tuple[list[FileToExtract], dict[tuple[str, str], Failure]]:
-    """Return the files that lack features, and the failures that remain, by id and features.
+) -> tuple[list[FileToExtract], Failures]:
+    """Return the files that lack features, and the failures that remain.
 
     Parameters
     ----------
@@ -520,6 +537,10 @@ def missing_files(
     for track in tracks:
         stamp, recording = refreshed.stamps[track.id], recordings.get(track.id)
         lacking = [one for one in features if recording is None or recording not in one.having]
+        if not lacking and not failures:
+            summary.unchanged += 1
+            summary.known += track.id not in refreshed.before
+            continue
         for name in wanted - {one.name for one in lacking}:
             failures.pop((track.id, name), None)
         for name in wanted:
@@ -542,4 +563,5 @@ def missing_files(
             parts += [part for part in again if part not in parts]
         else:
             summary.failed_before += 1
-    return [FileToExtract(path, tuple(ids), tuple(parts)) for path, (ids, parts) in files.items()], failures
+    missing = [FileToExtract(path, tuple(ids), tuple(parts)) for path, (ids, parts) in files.items()]
+    return missing, Failures(failures.values())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -19,7 +18,7 @@ from mirembed.features.info import FeaturesInfo
 from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
 from mirembed.fit.job import Job, training_provenance
-from mirembed.fit.names import checkpoint, obstacles, reserving
+from mirembed.fit.names import checkpoint, obstacles, reserving, wanted_names
 from mirembed.fit.resolve import (
     choose_device,
     choose_engine_for,
@@ -40,9 +39,8 @@ from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import headline
-from mirembed.store import EmbeddingRows, Store
+from mirembed.store import EmbeddingRows, RecordingFacts, Store
 from mirembed.store.recordings import facts_of_frames
-from mirembed.store.root import slug
 from mirembed.store.tracks import Tracks
 from mirembed.training.labels import scale_for, undeclared
 from mirembed.workers.executor import run_trainings
@@ -192,7 +190,7 @@ def fit(
     made = {"dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
     configuration = {**described, **selected, **made}
     digest = content_digest(configuration)
-    wanted = _wanted_names(tracks, [method.name for method in settings.methods], name)
+    wanted = wanted_names(tracks.info.spec, [method.name for method in settings.methods], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
     if changed := obstacles(models, configuration):
         progress.note(f"fitting from the start, because the interrupted fit cannot be resumed: {describe(changed)}")
@@ -248,7 +246,7 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
     saved = []
     for method in job.methods:
         folder = training.folders[method.name]
-        model = _save_model(models.get(method.name), folder, method.learner, registry)
+        model = _save_model(models.get(method.name), folder, method.learner, registry, Store(training.store))
         network = _of_network(model)
         if network not in embeddings:
             embeddings[network] = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
@@ -374,10 +372,10 @@ def transfer(
     known = tracks.task, fitted, embeddings, labels, groups
     fitted = calibrated(registry, learner, *known, grouped=_has_groups(tracks), seed=seed)
     model.use(fitted)
-    wanted = _wanted_names(tracks, [f"from-{network.name}"], name)
+    wanted = wanted_names(tracks.info.spec, [f"from-{network.name}"], name)
     with reserving(models, configuration, wanted, exact=name is not None) as folders:
         [folder] = folders.values()
-        model = _save_model(model, folder, learner, registry)
+        model = _save_model(model, folder, learner, registry, store)
         path = _save_embeddings(model, store, tracks, embeddings)
         made_now = FittedModel(approach.name, folder, path, None, fitted.notes)
         return _embed_others(made_now, tracks, store, registry, progress)
@@ -394,7 +392,7 @@ def _check_trainable(tracks: Tracks) -> None:
     Raises
     ------
     EvaluationError
-        If there are fewer than two tracks or classes, or all tracks have the same tags.
+        If there are fewer than two tracks or classes, or all tracks have the same tags or the same value of a target.
     """
     if len(tracks.ids) < 2:
         raise EvaluationError(f"{tracks.info.spec} has {counted(len(tracks.ids), 'track')}: at least two are needed")
@@ -407,22 +405,32 @@ def _check_trainable(tracks: Tracks) -> None:
         raise EvaluationError(
             f"all {len(tracks.ids)} tracks of {tracks.info.spec} have the same tags, so there is nothing to learn"
         )
+    scale_for(tracks.task, tracks.label_array)
 
 
-def _save_model(model: Model | None, folder: Path, learner: Spec | None, registry: Registry) -> Model:
+def _save_model(model: Model | None, folder: Path, learner: Spec | None, registry: Registry, store: Store) -> Model:
     """Save a model, unless an interrupted fit has saved it already; return it as it is on disk."""
     if model is None or folder.exists():
         return Model.load(folder, registry)
     if model.estimator is not None and learner is not None:
         check_storable(model.estimator, learner, registry)
+    facts = facts_of_frames(store, model.features.parts)
+    model.audio_hashes = model.audio_hashes or _audio_hashes(model.recordings, facts)
+    model.learner_audio_hashes = _audio_hashes(model.learner_recordings, facts)
     model.save(folder)
     return model
+
+
+def _audio_hashes(recordings: Iterable[str], facts: Mapping[str, RecordingFacts]) -> list[str]:
+    """Return the digests of the decoded samples of recordings, as far as they are known."""
+    return [audio_hash for name in recordings if name in facts and (audio_hash := facts[name].audio_hash)]
 
 
 def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
     vectors = dict(zip(tracks.recordings, embeddings, strict=True))
-    rows = EmbeddingRows.of(vectors, facts_of_frames(store, model.features.parts), model.recordings)
+    facts = facts_of_frames(store, model.features.parts)
+    rows = EmbeddingRows.of(vectors, facts, {*model.recordings, *model.audio_hashes})
     with stored.lock():
         stored.write(model.provenance["digest"], rows)
     return stored.path
@@ -445,7 +453,7 @@ def _embed_others(
         model, n_done = Model.load(folder, registry), 0
         with stored.lock():
             for vectors in embed_frames(model, store, others, progress):
-                stored.append(digest, EmbeddingRows.of(vectors, facts, model.recordings))
+                stored.append(digest, EmbeddingRows.of(vectors, facts, {*model.recordings, *model.audio_hashes}))
                 embedded |= vectors.keys()
                 n_done += len(vectors)
                 progress.update(n_done)
@@ -453,14 +461,3 @@ def _embed_others(
     lacking = {track for track, recording in listed.items() if recording not in embedded}
     failed = {failure.id for failure in dataset.failures()}
     return replace(fitted, without_embeddings=len(lacking - failed))
-
-
-def _wanted_names(tracks: Tracks, endings: Sequence[str], name: str | None) -> dict[str, str]:
-    """Return the preferred name of each model: ``name``, or dataset and ending."""
-    if name is not None:
-        if not re.fullmatch(r"[^\W_][\w.-]{0,59}", name):
-            raise SpecError(
-                f"--name {name}: expected a letter or digit, then at most 59 letters, digits, '.', '_' and '-'"
-            )
-        return {ending: name if len(endings) == 1 else f"{name}-{slug(ending)}" for ending in endings}
-    return {ending: f"{slug(tracks.info.spec.partition(':')[0])}-{slug(ending)}" for ending in endings}

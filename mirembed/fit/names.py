@@ -10,18 +10,70 @@ The folder ``.checkpoints`` beside the models holds for each unfinished fit::
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mirembed.differences import ask_the_same, made_with
-from mirembed.errors import ModelError, StoreBusyError, StoreError
+from mirembed.errors import ModelError, SpecError, StoreBusyError, StoreError
 from mirembed.interruption import interruptible
 from mirembed.provenance import content_digest
-from mirembed.store.files import read_json, write_error, write_json
+from mirembed.store.files import locked, read_json, write_json
 from mirembed.store.root import slug
 
 _FOLDER = ".checkpoints"
+
+
+def check_name(models: Path, name: str | None, methods: Collection[str]) -> None:
+    """Refuse a name for models, before any work is done, that is malformed or taken.
+
+    A name that an unfinished fit has reserved may be its own; `reserving` decides.
+
+    Parameters
+    ----------
+    models : pathlib.Path
+    name : str or None
+        None: the names are chosen so that they are free.
+    methods : collection of str
+        See `wanted_names`.
+
+    Raises
+    ------
+    SpecError, ModelError
+    """
+    if name is None:
+        return
+    reserved: set[str] = set()
+    for marker in (models / _FOLDER).glob("*.json"):
+        with contextlib.suppress(StoreError):  # that fit has just ended
+            reserved |= {*read_json(marker)["names"].values()}
+    for wanted in wanted_names("", methods, name).values():
+        if wanted not in reserved:
+            _free_name(models, wanted, (), exact=True)
+
+
+def wanted_names(dataset: str, methods: Collection[str], name: str | None) -> dict[str, str]:
+    """Return the preferred name of the model of each method.
+
+    Parameters
+    ----------
+    dataset : str
+        Its spec.
+    methods : collection of str
+    name : str or None
+        None: from dataset and method.
+
+    Raises
+    ------
+    SpecError
+        If the name is malformed.
+    """
+    if name is None:
+        return {method: f"{slug(dataset.partition(':')[0])}-{slug(method)}" for method in methods}
+    if not re.fullmatch(r"[^\W_][\w.-]{0,59}", name):
+        raise SpecError(f"--name {name}: expected a letter or digit, then at most 59 letters, digits, '.', '_' and '-'")
+    return {method: name if len(methods) == 1 else f"{name}-{slug(method)}" for method in methods}
 
 
 def checkpoint(models: Path, training: str, digest: str) -> Path:
@@ -141,19 +193,7 @@ def _reserved_by_others(folder: Path, marker: Path | None) -> set[str]:
 @contextlib.contextmanager
 def _lock(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold a lock and yield True; yield False if another process holds it and ``wait`` is False."""
-    from filelock import FileLock, Timeout
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path, timeout=-1 if wait else 0)
+    with contextlib.ExitStack() as held:
         with interruptible():
-            lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        yield True
-    finally:
-        lock.release()
+            got = held.enter_context(locked(path, wait=wait))
+        yield got

@@ -207,7 +207,7 @@ class Collection:
 
     def path(self, row: int) -> Path:
         """Return the file of a track, even if its name is not UTF-8."""
-        return real_path(self.paths[row])
+        return real_path(self.index.value("path", row))
 
     def is_present(self, row: int) -> bool:
         """Whether the file of a track exists at this moment."""
@@ -236,7 +236,7 @@ class Collection:
     @cached_property
     def durations(self) -> NDArray[np.float64]:
         """Duration of each track ``[n_tracks]`` in seconds; NaN if unknown."""
-        return np.array(self.index.values("duration"), np.float64)
+        return self.index.numbers("duration")
 
     @cached_property
     def staleness(self) -> Staleness:

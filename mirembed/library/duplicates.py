@@ -78,8 +78,9 @@ def copy_groups(collection: Collection, rows: Sequence[int] | NDArray[np.int64])
         The same number for copies: the position in ``rows`` of the first of them.
     """
     rows = np.asarray(rows, np.int64)
-    links = list(equal_pairs([collection.recordings[row] for row in rows]))
-    links += equal_pairs([collection.audio_hashes[row] for row in rows])
+    links: list[tuple[int, int]] = []
+    for column in ("recording", "audio_hash"):
+        links += equal_pairs([collection.index.value(column, row) for row in rows.tolist()])
     nearest = COPY * collection.typical_distance
     seconds = collection.durations[rows]
     for one, other, _ in near_pairs(collection.vectors[rows], nearest):
@@ -120,8 +121,9 @@ def copies_of(
     distances = np.linalg.norm(collection.vectors[rows] - vector, axis=1)
     near = distances <= COPY * collection.typical_distance
     near &= np.abs(collection.durations[rows] - duration) <= COPY_SECONDS
-    same = [audio_hash is not None and collection.audio_hashes[row] == audio_hash for row in rows]
-    return np.asarray(near | np.array(same, np.bool_))
+    values = [collection.index.value("audio_hash", row) for row in rows.tolist()] if audio_hash is not None else ()
+    same = [value == audio_hash for value in values] or False
+    return np.asarray(near | same)
 
 
 def equal_pairs(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:

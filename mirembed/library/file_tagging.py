@@ -1,7 +1,8 @@
 """Write predictions of a model into file tags: plan the changes, write them, and undo them.
 
 A file is never changed in place. A copy beside it gets the tags, reaches the disk, and takes the file's name, so each
-file is old or new whenever the program is killed. The undo file is written before that.
+file is old or new whenever the program is killed. The undo file is written before that. Other hard links of the file,
+which may belong to a program that shares or backs it up, keep the old bytes.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Plan:
         Fields that keep their values.
     n_equal : int
         Fields that already have the predicted values.
+    n_linked : int
+        Files to change that have other hard links, which keep the old bytes.
     failures : list of (pathlib.Path, str)
         Files that cannot be tagged, with the reason.
     """
@@ -96,6 +99,7 @@ class Plan:
     n_unsure: int = 0
     n_kept: int = 0
     n_equal: int = 0
+    n_linked: int = 0
     failures: list[tuple[Path, str]] = field(default_factory=list)
 
 
@@ -175,9 +179,10 @@ def plan_tags(
         else:
             try:
                 require_taggable(path)
-                tags = TagFields(path)
+                tags, n_changes = TagFields(path), len(plan.changes)
                 for name, values, probabilities in predicted:
                     _plan_field(plan, path, files.recordings[number], tags, (name, values, probabilities), existing)
+                plan.n_linked += len(plan.changes) > n_changes and path.stat().st_nlink > 1
             except (AudioError, OSError) as error:
                 plan.failures.append((path, _reason(error)))
         progress.update(number + 1, failed=len(plan.failures))
@@ -379,8 +384,7 @@ def require_taggable(path: Path) -> None:
     Raises
     ------
     AudioError
-        It is a symbolic link, has several hard links, is read-only, or is not a regular file. The message does not
-        repeat the path.
+        It is a symbolic link, is read-only, or is not a regular file. The message does not repeat the path.
     OSError
         It is missing.
     """
@@ -389,8 +393,6 @@ def require_taggable(path: Path) -> None:
         raise AudioError(f"a symbolic link to {printable(path.resolve())}; tag that file")
     if not stat.S_ISREG(status.st_mode):
         raise AudioError("not a regular file")
-    if status.st_nlink > 1:
-        raise AudioError(f"has {status.st_nlink} hard links, and only this one would get the tags; tag a copy of it")
     if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
         raise AudioError("read-only; make it writable first")
 

@@ -22,7 +22,7 @@ from mirembed.errors import AudioError, StoreError
 from mirembed.interruption import raise_if_interrupted
 from mirembed.progress import Progress
 from mirembed.store import Store
-from mirembed.store.files import reading_parquet, table_writer
+from mirembed.store.files import check_writable, reading_parquet, table_writer
 
 VERSION = 1
 """Version of the fingerprints; cached ones of another version are ignored."""
@@ -128,6 +128,8 @@ def fingerprint_files(store: Store, files: Mapping[str, Path], jobs: int, progre
     cache = FingerprintCache(store)
     known = cache.recordings()
     tasks = [_Task(path, recording) for recording, path in files.items() if recording not in known]
+    if tasks:
+        check_writable(cache._folder / "fingerprints", "--store")
     progress.start("fingerprinting", len(tasks))
     waiting: dict[str, bytes] = {}
     failures: dict[str, str] = {}

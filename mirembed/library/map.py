@@ -29,8 +29,6 @@ from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.store.files import write_table
 from mirembed.store.rows import label_names
 
-SUFFIXES = (".html", ".parquet")
-
 NEIGHBORS = 10
 """Neighbors that the map lists for each track."""
 
@@ -268,7 +266,9 @@ def draw_map(
         explained=explained,
         trust=trust,
         missing=missing,
-        trained_on=sum(collection.recordings[row] in trained_on for row in rows),
+        trained_on=sum(
+            collection.recordings[row] in trained_on or collection.audio_hashes[row] in trained_on for row in rows
+        ),
     )
 
 

@@ -39,6 +39,8 @@ from mirembed.store import Store
 from mirembed.store.exports import write_rows
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mirembed.models.inference import EmbeddedFiles
 
 Reason: TypeAlias = Literal["copy", "missing", "excluded", "artist", "album", "unwritable"]
@@ -164,16 +166,18 @@ def pick(
     beside : sequence of LibraryTrack
         Other tracks of the result, which count toward the limits.
     """
-    rows = [row for row in np.asarray(order).tolist() if row not in taken]
+    ranked = np.asarray(order)
     keys: dict[int, dict[tuple[Reason, str], int]] = {}
     reasons: dict[int, Reason | None] = {}
     copies: set[int] = set()
     while True:
         picked = Picked([])
         number = Counter(key for track in beside for key in limits.keys(track))
-        for row in rows:
+        for row in map(int, ranked):  # rarely all of them
             if len(picked.rows) == n:
                 break
+            if row in taken:
+                continue
             if row not in keys:
                 keys[row] = limits.keys(LibraryTrack.of(collection, row)) if limits.any else {}
             full = limits.full(keys[row], number)
@@ -370,11 +374,16 @@ def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:
     StoreWriteError
         If the file cannot be written.
     """
+    columns, rows = found.table()
+    write_rows(path, rows, neighbors_schema(columns), bom=bom)
+
+
+def neighbors_schema(columns: Sequence[str]) -> pa.Schema:
+    """Return the names and types of the columns of `Neighbors.table`."""
     import pyarrow as pa
 
-    columns, rows = found.table()
     types = [pa.int64(), *[pa.string()] * 5, *[pa.float64()] * (len(columns) - 6)]
-    write_rows(path, rows, pa.schema(list(zip(columns, types, strict=True))), bom=bom)
+    return pa.schema(list(zip(columns, types, strict=True)))
 
 
 def open_present(store: Store, registry: Registry, model: str, dataset: Spec | None, progress: Progress) -> Collection:
@@ -397,8 +406,7 @@ def open_present(store: Store, registry: Registry, model: str, dataset: Spec | N
 def rows_of_seeds(collection: Collection, seeds: Sequence[Seed]) -> set[int]:
     """Return the rows of the seeds, found by recording or path."""
     rows = rows_of_recordings(collection, {seed.recording for seed in seeds})
-    paths = {printable(seed.track.path) for seed in seeds}
-    return rows | {row for row, path in enumerate(collection.paths) if path in paths}
+    return rows.union(collection.index.rows_of("path", {printable(seed.track.path) for seed in seeds}))
 
 
 def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, progress: Progress) -> None:

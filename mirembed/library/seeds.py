@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -59,8 +59,8 @@ class LibraryTrack:
     @classmethod
     def of(cls, collection: Collection, row: int) -> LibraryTrack:
         """Return a track of a collection."""
-        tags = collection.tags(row)
-        return cls(collection.ids[row], collection.path(row), float(collection.durations[row]), tags)
+        track, tags = collection.index.value("id", row), collection.tags(row)
+        return cls(track, collection.path(row), float(collection.durations[row]), tags)
 
     @classmethod
     def of_file(cls, path: Path) -> LibraryTrack:
@@ -172,13 +172,13 @@ def excluded_rows(collection: Collection, texts: Iterable[str], note: Callable[[
         rows = _excluded(collection, text)
         note(f"excluding {counted(len(rows), 'track')}: {text}")
         excluded |= rows
-    recordings = {collection.recordings[row] for row in excluded}
-    return frozenset(excluded | rows_of_recordings(collection, recordings)) if excluded else frozenset()
+    recordings = {collection.index.value("recording", row) for row in excluded}
+    return frozenset(excluded | rows_of_recordings(collection, recordings))
 
 
-def rows_of_recordings(collection: Collection, recordings: Container[str]) -> set[int]:
+def rows_of_recordings(collection: Collection, recordings: Set[str]) -> set[int]:
     """Return all tracks with one of these recordings."""
-    return {row for row, recording in enumerate(collection.recordings) if recording in recordings}
+    return set(collection.index.rows_of("recording", recordings))
 
 
 def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) -> list[int | None]:
@@ -200,11 +200,11 @@ def rows_of_entries(collection: Collection, entries: Sequence[PlaylistEntry]) ->
 
 def _seed_of_file(collection: Collection, text: str, embed: Embed) -> Seed:
     path = Path(text)
-    row = _row_of(collection.paths, absolute(path))
+    row = _row_of(collection, "path", absolute(path))
     if row is not None and collection.is_unchanged(row):
         return _seed_of_row(collection, text, row)
     recording = file_hash(path)
-    same = _row_of(collection.recordings, recording)
+    same = _row_of(collection, "recording", recording)
     if same is None:
         recording, vector = embed(path)
     else:
@@ -213,7 +213,7 @@ def _seed_of_file(collection: Collection, text: str, embed: Embed) -> Seed:
 
 
 def _seed_of_text(collection: Collection, text: str, choose: Choose) -> Seed:
-    row = _row_of(collection.ids, text)
+    row = _row_of(collection, "id", text)
     if row is not None:
         return _seed_of_row(collection, text, row)
     present = (row for row in _matching(collection, text) if collection.is_present(row))
@@ -230,7 +230,8 @@ def _seed_of_text(collection: Collection, text: str, choose: Choose) -> Seed:
 
 
 def _seed_of_row(collection: Collection, text: str, row: int) -> Seed:
-    return Seed(text, LibraryTrack.of(collection, row), collection.recordings[row], collection.vectors[row], row)
+    recording = collection.index.value("recording", row)
+    return Seed(text, LibraryTrack.of(collection, row), recording, collection.vectors[row], row)
 
 
 def _excluded(collection: Collection, text: str) -> set[int]:
@@ -241,9 +242,7 @@ def _excluded(collection: Collection, text: str) -> set[int]:
     inside = f"{text.rstrip('/')}/"
     rows = {row for row, name in enumerate(collection.paths) if name.startswith(folder)}
     rows |= {row for row, name in enumerate(collection.ids) if name.startswith(inside)}
-    for names, name in ((collection.paths, absolute(path)), (collection.ids, text)):
-        if (row := _row_of(names, name)) is not None:
-            rows.add(row)
+    rows.update(collection.index.rows_of("path", [absolute(path)]), collection.index.rows_of("id", [text]))
     if rows or os.path.isdir(path):  # noqa: PTH112
         return rows
     if is_audio(path):
@@ -298,8 +297,8 @@ def _row_of_path(collection: Collection, rows: dict[str, int], path: Path) -> in
     return row
 
 
-def _row_of(names: list[str], name: str) -> int | None:
-    return names.index(name) if name in names else None
+def _row_of(collection: Collection, column: str, text: str) -> int | None:
+    return next(iter(collection.index.rows_of(column, [text])), None)
 
 
 def _ambiguous(text: str, tracks: Sequence[LibraryTrack]) -> str:

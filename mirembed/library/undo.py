@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mirembed.errors import MirembedError
-from mirembed.store.files import write_error
+from mirembed.store.files import sync, write_error
 
 FORMAT = 1
 
@@ -83,11 +83,7 @@ class UndoLog:
             raise write_error(path, error, "--undo-file") from error
         try:
             self._write({"format": f"mirembed tag undo {FORMAT}", "command": command})
-            folder = os.open(path.absolute().parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(path.absolute().parent)
         except OSError as error:
             self.close()
             raise write_error(path, error, "--undo-file") from error

@@ -22,6 +22,7 @@ from mirembed.datasets.catalog import audio_folder, list_dataset
 from mirembed.errors import DatasetError, StoreError
 from mirembed.extract import (
     ExtractOptions,
+    Failures,
     Features,
     FileToExtract,
     Refreshed,
@@ -31,10 +32,11 @@ from mirembed.extract import (
     missing_files,
     refresh,
 )
-from mirembed.extract.summary import file_lines
+from mirembed.extract.summary import file_lines, has_failures, ids_of
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Track
 from mirembed.interruption import interruptible, raise_if_interrupted
+from mirembed.library.index import open_index
 from mirembed.models.inference import EmbeddedFile, embed_decoded, embed_frames
 from mirembed.models.model import Model
 from mirembed.models.saved import read_identity, read_manifest
@@ -76,10 +78,14 @@ class Updated:
         Tracks that were removed, because they are no longer listed.
     relabeled : int
         Tracks with another label or group than before.
+    dropped : int
+        Tracks whose files have changed and cannot be read: their old embeddings do not count any more.
     notes : dict of str to str
         Warnings about files that were decoded, by path.
     failures : list of Failure
         Files that could not be embedded, now or before.
+    new_failures : list of Failure
+        Those that no earlier run has reported.
     failed_before : int
         Failures that were not tried again, because the files have not changed.
     audio_seconds : float
@@ -100,16 +106,23 @@ class Updated:
     moved: int = 0
     pruned: int = 0
     relabeled: int = 0
+    dropped: int = 0
     notes: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    new_failures: list[Failure] = field(default_factory=list)
     failed_before: int = 0
     audio_seconds: float = 0.0
     hours: float = 0.0
     seconds_elapsed: float = 0.0
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether there are failures that are new, or that the user has not accepted."""
+        return has_failures(self.new_failures, self.failures)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the attributes as JSON."""
-        return {**asdict(self), "embeddings": str(self.embeddings)}
+        """Return the attributes as JSON, with the ids of the new failures."""
+        return {**asdict(self), "embeddings": str(self.embeddings), "new_failures": ids_of(self.new_failures)}
 
     def lines(self) -> list[str]:
         """Return the summary in words, without the counts that are zero."""
@@ -122,13 +135,10 @@ class Updated:
             (self.moved, f"{counted(self.moved, 'track')} moved or renamed, not decoded again"),
             (self.relabeled, f"{counted(self.relabeled, 'track')} with a new label or group"),
             (self.pruned, f"removed {counted(self.pruned, 'unlisted track')}"),
+            (self.dropped, f"dropped the old embeddings of {counted(self.dropped, 'changed file')} that failed"),
         ]
         lines += [line for happened, line in changes if happened]
-        lines += file_lines(self.notes, self.failures)
-        if self.failed_before:
-            skipped = counted(self.failed_before, "unchanged file")
-            lines.append(f"skipped {skipped} that failed before; --retry-failed tries again")
-        return lines
+        return lines + file_lines(self.notes, self.new_failures, self.failures)
 
 
 def update(
@@ -140,6 +150,7 @@ def update(
     audio: Path | None = None,
     keep_features: bool = False,
     retry_failed: bool = False,
+    accept_failures: bool | None = None,
     confirm: Callable[[str], None] = lambda question: None,
     jobs: int = 1,
     options: ExtractOptions | None = None,
@@ -161,6 +172,8 @@ def update(
         Keep the frames in the store.
     retry_failed : bool
         Retry files that failed before and have not changed.
+    accept_failures : bool, optional
+        Whether to accept the failures of the model's features, or to take that back. See `Updated.has_failures`.
     confirm : callable
         Called before more than a tenth of the tracks are removed, with a text that says so; raises an error to prevent
         it.
@@ -225,11 +238,16 @@ def update(
             audio=audio,
             jobs=jobs,
             options=options or ExtractOptions(),
+            accept_failures=accept_failures,
             progress=progress,
         )
         done = work.run(listing.tracks, retry_failed)
+    # Here, because the first query should not take longer than the others.
+    open_index(store, found, refreshed.info.task, folder.name, str(provenance["digest"]))
     if keep_features:
         done.failed_before, done.notes = summary.failed_before, {**summary.notes, **done.notes}
+        new = {failure.id for failure in (*summary.new_failures, *done.new_failures)}
+        done.new_failures = [failure for failure in done.failures if failure.id in new]
     done.moved += summary.moved + again.moved
     done.pruned += summary.pruned + again.pruned
     done.relabeled += summary.relabeled + again.relabeled
@@ -268,6 +286,8 @@ class _Update:
         The audio folder.
     jobs : int
     options : ExtractOptions
+    accept_failures : bool or None
+        See `Failures.report`.
     progress : Progress
     """
 
@@ -281,6 +301,7 @@ class _Update:
     audio: Path
     jobs: int
     options: ExtractOptions
+    accept_failures: bool | None
     progress: Progress
 
     def __post_init__(self) -> None:
@@ -289,8 +310,9 @@ class _Update:
         self._before = dict(zip(table["recording"].to_pylist(), table["duration"].to_pylist(), strict=True))
         self._new: dict[str, float | None] = {}
         self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
-        self._trained_on = set(read_manifest(self.folder)["recordings"])
-        self._failures: dict[tuple[str, str], Failure] = {}
+        manifest = read_manifest(self.folder)
+        self._trained_on = {*manifest["recordings"], *manifest.get("audio_hashes", ())}
+        self._failures = Failures()
         self._notes: dict[str, str] = {}
         self._names = [self.store.features(part).name for part in self.features.parts]
         self._written_at = self._tracks_written_at = time.monotonic()
@@ -318,9 +340,12 @@ class _Update:
                 self._write()
                 if files:
                     self._write_tracks()
+        new_failures = self._failures.report(self._names, self.accept_failures)
         self._write_failures()
+        dropped = self._drop_changed()
         self._stored.merge(self.digest, self._used_recordings())
-        return self._summarize(tracks, failed_before)
+        done = self._summarize(tracks)
+        return replace(done, failed_before=failed_before, new_failures=new_failures, dropped=dropped)
 
     def _embed(
         self, with_frames: set[str], facts: Mapping[str, RecordingFacts], files: Sequence[FileToExtract]
@@ -375,11 +400,11 @@ class _Update:
         for track in file.ids:
             tracks[track] = replace(tracks[track], recording=recording, file_size=stamp[0], file_mtime_ns=stamp[1])
             for name in self._names:
-                self._failures.pop((track, name), None)
+                self._failures.discard(track, name)
 
     def _fail(self, file: FileToExtract, reason: str) -> None:
         for failure in failures_of(file, dict.fromkeys(self._names, reason), self.audio):
-            self._failures[failure.id, failure.features] = failure
+            self._failures.add(failure)
 
     def _fail_unstacked(self, recordings: set[str]) -> None:
         for track in self.refreshed.tracks.values():
@@ -414,9 +439,21 @@ class _Update:
         self._tracks_written_at = time.monotonic()
 
     def _write_failures(self) -> None:
-        failures = [self._failures[key] for key in sorted(self._failures)]
+        failures = list(self._failures)
         if failures != self.dataset.failures():
             self.dataset.write_failures(failures)
+
+    def _drop_changed(self) -> int:
+        """Forget the recordings of files that have changed and cannot be read; return the number of their tracks."""
+        tracks, dropped = self.refreshed.tracks, 0
+        for failure in self._failures:
+            track, stamp = tracks[failure.id], (failure.file_size, failure.file_mtime_ns)
+            if failure.features in self._names and track.recording and (track.file_size, track.file_mtime_ns) != stamp:
+                tracks[track.id] = replace(track, recording=None, file_size=-1, file_mtime_ns=-1)
+                dropped += 1
+        if dropped:
+            self._write_tracks()
+        return dropped
 
     def _used_recordings(self) -> set[str] | None:
         """Return the recordings that any dataset refers to; None if one is damaged."""
@@ -428,7 +465,7 @@ class _Update:
             return None
         return used
 
-    def _summarize(self, tracks: Sequence[Track], failed_before: int) -> Updated:
+    def _summarize(self, tracks: Sequence[Track]) -> Updated:
         stored = self.refreshed.tracks
         recordings = [stored[track.id].recording for track in tracks]
         embedded = [name for name in recordings if name in self._new]
@@ -442,9 +479,8 @@ class _Update:
             with_embeddings=len(embedded) + len(known),
             embedded=len(embedded),
             known=len(known),
-            failures=[one for key, one in sorted(self._failures.items()) if key[1] in self._names],
+            failures=[one for one in self._failures if one.features in self._names],
             notes=self._notes,
-            failed_before=failed_before,
             audio_seconds=sum(value or 0.0 for value in self._new.values()),
             hours=sum(seconds[name] or 0.0 for name in (*embedded, *known) if name is not None) / 3600,
         )

@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from mirembed.audio.files import printable
 from mirembed.errors import MismatchError
 from mirembed.extract import ExtractedFile, ExtractOptions, FileToExtract, extract_files
+from mirembed.extract.summary import file_lines
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.interruption import raise_if_interrupted
+from mirembed.models.kept import KeptEmbedding, KeptEmbeddings, keeping_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
 from mirembed.store.exports import write_csv
 from mirembed.store.files import write_table
-from mirembed.store.recordings import KnownRecordings
+from mirembed.store.recordings import KnownRecordings, facts_of_frames
 from mirembed.training.engine import prepare_engine
 
 HELD_BYTES = 64 * 2**20
@@ -45,52 +47,104 @@ class EmbeddedFiles:
     embeddings : ndarray [n_files, units], float32
     failures : list of (pathlib.Path, str)
         The other files, with the reason.
+    audio_hashes : list of str or None
+        Digests of the decoded samples of the files that could be read; None if unknown.
     """
 
     paths: list[Path]
     recordings: list[str]
     embeddings: NDArray[np.float32]
     failures: list[tuple[Path, str]]
+    audio_hashes: list[str | None]
 
-    def without(self, recordings: Collection[str]) -> EmbeddedFiles:
-        """Return the files that are none of these recordings."""
-        rows = [row for row, recording in enumerate(self.recordings) if recording not in recordings]
+    def among(self, digests: Collection[str]) -> list[bool]:
+        """Return which files have their recording, or the digest of their decoded samples, among ``digests``."""
+        pairs = zip(self.recordings, self.audio_hashes, strict=True)
+        return [recording in digests or audio_hash in digests for recording, audio_hash in pairs]
+
+    def without(self, digests: Collection[str]) -> EmbeddedFiles:
+        """Return the files that are not `among` these."""
+        rows = [row for row, is_among in enumerate(self.among(digests)) if not is_among]
         return EmbeddedFiles(
             [self.paths[row] for row in rows],
             [self.recordings[row] for row in rows],
             self.embeddings[rows],
             self.failures,
+            [self.audio_hashes[row] for row in rows],
         )
 
 
 def embed_files(
     model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
 ) -> EmbeddedFiles:
+    """Embed audio files, see `embedding_files`, for something that takes no time."""
+    with embedding_files(model, paths, registry, store, jobs, progress) as embedded:
+        return embedded
+
+
+@contextlib.contextmanager
+def embedding_files(
+    model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+) -> Iterator[EmbeddedFiles]:
     """Embed audio files, without decoding those that the store knows.
 
     Their embeddings are taken from the store where this model has made them, or are computed from stored frames. The
-    other files are decoded in worker processes; nothing is written to the store.
+    other files are decoded in worker processes. If this or the ``with`` block is interrupted, their embeddings are kept
+    for the next call; see `mirembed.models.kept`. Otherwise nothing is written to the store.
 
     Raises
     ------
     MismatchError
         If the model was trained on features that the installed plugins compute differently.
     """
+    with keeping_embeddings(store, model.provenance.get("digest")) as kept:
+        yield _embedded_files(model, paths, registry, store, jobs, progress, kept)
+
+
+def _embedded_files(
+    model: Model,
+    paths: Sequence[Path],
+    registry: Registry,
+    store: Store,
+    jobs: int,
+    progress: Progress,
+    kept: KeptEmbeddings,
+) -> EmbeddedFiles:
     known = KnownRecordings(store)
-    recordings = {index: name for index, path in enumerate(paths) if (name := known.of(path)) is not None}
+    resumed: dict[int, KeptEmbedding] = {}
+    recordings: dict[int, str] = {}
+    for index, path in enumerate(paths):
+        raise_if_interrupted()
+        if (before := kept.of(path)) is not None:
+            resumed[index] = before
+        elif (name := known.of(path)) is not None:
+            recordings[index] = name
     progress.start("embedding", len(paths))
-    vectors = embed_recordings(model, store, set(recordings.values()), progress)
+    progress.update(len(resumed))
+    vectors = embed_recordings(model, store, set(recordings.values()), progress, n_done=len(resumed))
     rows = {index: vectors[name] for index, name in recordings.items() if name in vectors}
+    rows |= {index: one.vector for index, one in resumed.items()}
+    recordings |= {index: one.recording for index, one in resumed.items()}
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
+    audio_hashes = _audio_hashes(model, store, {recordings[index] for index in rows} - model.trained_on)
+    audio_hashes |= {one.recording: one.audio_hash for one in resumed.values()}
+    notes = {printable(paths[index]): one.notes for index, one in resumed.items() if one.notes}
     if missing:
         files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
         with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:
             for number, found in decoded:
+                index = missing[number]
                 if isinstance(found, str):
-                    failures[missing[number]] = found
+                    failures[index] = found
                 else:
-                    recordings[missing[number]], rows[missing[number]] = found.file.recording, found.vector
+                    recordings[index], rows[index] = found.file.recording, found.vector
+                    audio_hashes[found.file.recording] = found.file.audio_hash
+                    kept.add(paths[index], found.file, found.vector)
+                    if found.file.notes:
+                        notes[printable(paths[index])] = "; ".join(found.file.notes)
+    for line in file_lines(notes, (), ()):
+        progress.note(line)
     raise_if_interrupted()
     done = sorted(rows)
     return EmbeddedFiles(
@@ -98,15 +152,29 @@ def embed_files(
         recordings=[recordings[index] for index in done],
         embeddings=np.array([rows[index] for index in done], np.float32).reshape(-1, model.network.units),
         failures=[(paths[index], failures[index]) for index in sorted(failures)],
+        audio_hashes=[audio_hashes.get(recordings[index]) for index in done],
     )
 
 
+def _audio_hashes(model: Model, store: Store, recordings: Collection[str]) -> dict[str, str | None]:
+    """Return the digests of the decoded samples of recordings that the store has embeddings or frames of."""
+    if not recordings:
+        return {}
+    facts = facts_of_frames(store, model.features.parts)
+    found = {name: facts[name].audio_hash for name in recordings if name in facts}
+    if "digest" in model.provenance:
+        table = store.embeddings(model.provenance["name"]).table(model.provenance["digest"], ["audio_hash"])
+        pairs = zip(table["recording"].to_pylist(), table["audio_hash"].to_pylist(), strict=True)
+        found |= {name: audio_hash for name, audio_hash in pairs if name in recordings and audio_hash is not None}
+    return found
+
+
 def embed_recordings(
-    model: Model, store: Store, recordings: Collection[str], progress: Progress
+    model: Model, store: Store, recordings: Collection[str], progress: Progress, *, n_done: int = 0
 ) -> dict[str, NDArray[np.float32]]:
     """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read.
 
-    Recordings whose frames cannot be stacked are left out.
+    Recordings whose frames cannot be stacked are left out. ``n_done`` further files count as done in the progress.
     """
     found = {}
     if "digest" in model.provenance:  # it is saved
@@ -114,7 +182,7 @@ def embed_recordings(
         found = {name: stored[name] for name in recordings if name in stored}
     for batch in embed_frames(model, store, set(recordings) - found.keys(), progress):
         found |= batch
-        progress.update(len(found))
+        progress.update(n_done + len(found))
     return found
 
 

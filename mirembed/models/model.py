@@ -69,6 +69,9 @@ class Model:
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     learner_recordings : sequence of str
         Those that its learner was fitted to, if they are not those of the network.
+    audio_hashes, learner_audio_hashes : sequence of str
+        Digests of the decoded samples of these recordings, as far as they are known: by them, files are recognized that
+        got other file tags.
     kernel : Kernel or None
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     calibration : Calibration or None
@@ -92,6 +95,8 @@ class Model:
     recordings: Sequence[str] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     learner_recordings: Sequence[str] = ()
+    audio_hashes: Sequence[str] = ()
+    learner_audio_hashes: Sequence[str] = ()
     kernel: Kernel | None = None
     calibration: Calibration | None = None
     constant_tags: NDArray[np.int64] | None = None
@@ -106,8 +111,8 @@ class Model:
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """The recordings that its network or its learner was fitted to."""
-        return frozenset(self.recordings) | frozenset(self.learner_recordings)
+        """The recordings that its network or its learner was fitted to, and the digests of their decoded samples."""
+        return frozenset((*self.recordings, *self.learner_recordings, *self.audio_hashes, *self.learner_audio_hashes))
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -292,6 +297,8 @@ class Model:
                     },
                     "recordings": list(self.recordings),
                     "learner_recordings": list(self.learner_recordings),
+                    "audio_hashes": list(self.audio_hashes),
+                    "learner_audio_hashes": list(self.learner_audio_hashes),
                     "kernel": None if self.kernel is None else dict(self.kernel.described),
                     "provenance": dict(self.provenance),
                     "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
@@ -356,6 +363,8 @@ class Model:
             features=FeaturesInfo.from_json(manifest["features"]),
             recordings=tuple(manifest["recordings"]),
             learner_recordings=tuple(manifest["learner_recordings"]),
+            audio_hashes=tuple(manifest.get("audio_hashes", ())),
+            learner_audio_hashes=tuple(manifest.get("learner_audio_hashes", ())),
             provenance=provenance,
             kernel=kernel,
             calibration=Calibration(**part("calibration")) if part("calibration") else None,

@@ -104,7 +104,7 @@ class Ranking:
 def prediction_rows(model: Model, files: EmbeddedFiles, ranking: Ranking | None = None) -> list[dict[str, Any]]:
     """Predict files: a row of `prediction_columns` for each.
 
-    ``known`` is whether the model was fitted to the recording, whatever the name of its file.
+    ``known`` is whether the model was fitted to the recording, whatever the name and the tags of its file.
     """
     if ranking is None:
         predicted = named_predictions(model.task, model.predict(files.embeddings))
@@ -112,10 +112,10 @@ def prediction_rows(model: Model, files: EmbeddedFiles, ranking: Ranking | None 
         probabilities = model.probabilities(files.embeddings)
         assert probabilities is not None  # noqa: S101
         predicted = ranking.rows(model.task, probabilities)
-    trained_on = model.trained_on
+    known = files.among(model.trained_on)
     return [
-        {"path": printable(path), "known": recording in trained_on, **values}
-        for path, recording, values in zip(files.paths, files.recordings, predicted, strict=True)
+        {"path": printable(path), "known": is_known, **values}
+        for path, is_known, values in zip(files.paths, known, predicted, strict=True)
     ]
 
 
@@ -168,10 +168,14 @@ def write_predictions(
     StoreWriteError
         If the file cannot be written.
     """
+    write_rows(path, (list(row.values()) for row in rows), predictions_schema(task, columns), bom=bom)
+
+
+def predictions_schema(task: Task, columns: Sequence[str]) -> pa.Schema:
+    """Return the names and types of the columns of predictions; see `prediction_columns`."""
     import pyarrow as pa
 
-    schema = pa.schema([(name, _column_type(name, task)) for name in columns])
-    write_rows(path, (list(row.values()) for row in rows), schema, bom=bom)
+    return pa.schema([(name, _column_type(name, task)) for name in columns])
 
 
 def _column_type(name: str, task: Task) -> pa.DataType:

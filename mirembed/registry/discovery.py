@@ -196,6 +196,8 @@ def _installed(broken: list[BrokenPlugin]) -> Iterator[Source]:
     seen: set[str] = set()
     for distribution in importlib.metadata.distributions():
         try:
+            if hookspecs.PROJECT not in (distribution.read_text("entry_points.txt") or ""):
+                continue  # parsing them all would take longer than everything else here
             points = distribution.entry_points.select(group=hookspecs.PROJECT)
             if not points or _canonical(name := distribution.name) in seen:  # the name is parsed anew by every access
                 continue

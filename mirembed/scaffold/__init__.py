@@ -14,7 +14,7 @@ from string import Template
 import mirembed
 from mirembed.errors import PluginError, SpecError
 from mirembed.registry import HOOKS, Registry
-from mirembed.store.files import writing
+from mirembed.store.files import check_writable, writing
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -61,6 +61,7 @@ def write_plugin(kind: str, name: str, inside: Path, registry: Registry) -> Scaf
     module = f"mirembed_{name.replace('-', '_')}"
     _check(kind, name, module, registry)
     folder = inside / f"mirembed-{name}"
+    check_writable(folder, "--in")
     if folder.exists():
         raise PluginError(f"{folder} already exists; choose another NAME or another folder with --in")
     values = {"kind": kind, "name": name, "module": module, "class_name": _class_name(kind, name)}

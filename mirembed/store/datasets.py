@@ -222,8 +222,14 @@ class DatasetStore:
         """
         if not self._folders.exists():
             return {}
-        columns = read_table(self._folders, ["path", "mtime_ns", "is_mount"]).to_pydict()
-        return {os.fsdecode(path): FolderState(*state) for path, *state in zip(*columns.values(), strict=True)}
+        names, *states = read_table(self._folders, ["path", "mtime_ns", "is_mount"]).to_pydict().values()
+        return dict(zip(map(os.fsdecode, names), map(FolderState, *states), strict=True))
+
+    def folder_times(self) -> list[tuple[bytes, int]]:
+        """Return the paths of the folders of the audio, as bytes, and their modification times; see `folders`."""
+        if not self._folders.exists():
+            return []
+        return list(zip(*read_table(self._folders, ["path", "mtime_ns"]).to_pydict().values(), strict=True))
 
     def write_folders(self, folders: Mapping[str, FolderState]) -> None:
         """Replace the folders of the audio, by path relative to it.
@@ -260,5 +266,6 @@ class DatasetStore:
 
         require_present(self._info)
         texts = [(name, pa.string()) for name in ("id", "path", "features", "reason", "retry")]
-        schema = pa.schema([*texts, ("file_size", pa.int64()), ("file_mtime_ns", pa.int64())])
+        numbers = [(name, pa.int64()) for name in ("file_size", "file_mtime_ns")]
+        schema = pa.schema([*texts, *numbers, ("reported", pa.bool_()), ("accepted", pa.bool_())])
         write_table(self._failures, pa.Table.from_pylist([asdict(failure) for failure in failures], schema=schema))

@@ -77,16 +77,16 @@ class EmbeddingRows:
             At least one.
         facts : mapping of str to RecordingFacts
         trained_on : collection of str
-            The recordings that the network was trained on.
+            The recordings that the network was trained on, or digests of their decoded samples.
         """
         import numpy as np
 
-        known = frozenset(trained_on)
+        known, of_each = frozenset(trained_on), [facts.get(recording, RecordingFacts()) for recording in vectors]
         return cls(
             list(vectors),
             np.array(list(vectors.values()), np.float32),
-            [recording in known for recording in vectors],
-            [facts.get(recording, RecordingFacts()) for recording in vectors],
+            [name in known or one.audio_hash in known for name, one in zip(vectors, of_each, strict=True)],
+            of_each,
         )
 
 

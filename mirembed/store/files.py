@@ -11,12 +11,13 @@ import shutil
 import stat
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from mirembed.errors import StoreBusyError, StoreError, StoreWriteError
+from mirembed.errors import StoreBusyError, StoreError, StoreWriteError, SystemWarning
 from mirembed.interruption import uninterruptible
 
 if TYPE_CHECKING:
@@ -29,12 +30,21 @@ TEMPORARY = ".tmp-"
 _ATTEMPTS = 5
 """Of `shared`, a tenth of a second apart, because `is_held` may lock the folder for a moment."""
 
+_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EBADF)
+"""What file systems answer that have no locks, or that cannot sync folders."""
+
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, replace_folder: bool = False) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path``, a file or folder, when the block ends without an error.
 
     The content reaches the disk before the name does. Ctrl-C waits until the block ends.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    replace_folder : bool
+        Whether a folder that is not empty is replaced, too; otherwise this is an error.
 
     Raises
     ------
@@ -50,9 +60,11 @@ def writing(path: Path) -> Iterator[Path]:
             new = temporary / path.name
             yield new
             for entry in (new, *new.rglob("*")):
-                _sync_file(entry)
+                sync(entry)
+            if replace_folder and path.is_dir():
+                path.replace(temporary / f"{TEMPORARY}replaced")  # deleted with what is temporary
             new.replace(path)
-            _sync_file(path.parent)
+            sync(path.parent)
         except OSError as error:
             raise write_error(path, error) from error
         finally:
@@ -62,17 +74,26 @@ def writing(path: Path) -> Iterator[Path]:
 
 def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> StoreWriteError:
     """Turn an operating system error into one that says what to do; ``flags`` name the options for another folder."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        advice = "free some space and run the same command again; what was written so far is kept"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         advice = f"choose another folder ({flags}), or ask for permission to write there"
+    elif error.errno == errno.ENAMETOOLONG:
+        advice = f"choose a shorter name ({flags})"
     else:
-        advice = f"check the folder, or choose another one ({flags})"
+        advice = advice_on(error) or f"check the folder, or choose another one ({flags})"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StoreWriteError(f"cannot write {path}: {reason}; {advice}")
 
 
-def check_output(path: Path, *, force: bool = False) -> None:
+def advice_on(error: OSError) -> str:
+    """Return what to do about a system that is out of space or open files; empty for any other error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space and run the same command again; what was written so far is kept"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n), or use fewer --jobs"
+    return ""
+
+
+def check_output(path: Path, *, force: bool = False, flag: str = "--out") -> None:
     """Refuse a file to write, before any work is done, if it exists or its folder cannot be written.
 
     Parameters
@@ -80,35 +101,46 @@ def check_output(path: Path, *, force: bool = False) -> None:
     path : pathlib.Path
     force : bool
         An existing file is to be replaced.
+    flag : str
+        The option that gives the path.
 
     Raises
     ------
     StoreWriteError
     """
-    if path.is_dir():
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        status = None
+    except OSError as error:
+        raise write_error(path, error, flag) from error
+    if status is not None and path.is_dir():
         raise StoreWriteError(f"{path} is a folder; give the name of a file in it")
-    if not force and os.path.lexists(path):
-        raise StoreWriteError(f"{path} already exists; choose another name, or replace it with --force")
+    if status is not None and not force:
+        replace = ", or replace it with --force" if flag == "--out" else ""
+        raise StoreWriteError(f"{path} already exists; choose another name{replace}")
+    if status is not None and not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        raise StoreWriteError(f"{path} is not a regular file; choose another name")
     if not path.parent.is_dir():
         what = "is not a folder" if path.parent.exists() else "does not exist"
         raise StoreWriteError(f"cannot write {path}: {path.parent} {what}; create the folder or choose another one")
-    check_writable(path)
+    check_writable(path, flag)
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, flag: str = "--out") -> None:
     """Refuse a path, before any work is done, if nothing can be written in the nearest folder above that exists.
 
     Raises
     ------
     StoreWriteError
     """
-    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(path)  # fails if the name is too long
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()  # fails if the name is too long
+        above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{platform.node()}-{os.getpid()}-", dir=above)).rmdir()
     except OSError as error:
-        raise write_error(path, error, "--out") from error
+        raise write_error(path, error, flag) from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -128,6 +160,68 @@ def being_written(temporary: Path) -> bool:
 
 
 @contextlib.contextmanager
+def locked(path: Path, *, exclusive: bool = True, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock on a file, which is made if it is missing; it ends with the process at the latest.
+
+    Where the file system has no locks, a warning says so and the block runs as if it held one.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    exclusive : bool
+        Whether no other process may hold the lock; otherwise several may hold it together.
+    wait : bool
+        Whether to wait for other processes.
+
+    Yields
+    ------
+    bool
+        False if another process holds the lock.
+
+    Raises
+    ------
+    StoreWriteError
+        The file cannot be written.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            for _ in range(_ATTEMPTS):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = opened.enter_context(path.open("ab"))
+                held = lock(file, exclusive=exclusive, wait=wait)
+                if not held or os.fstat(file.fileno()).st_nlink:  # otherwise it has just been deleted
+                    break
+        except OSError as error:
+            raise write_error(path.parent, error) from error
+        yield held
+
+
+def lock(file: IO[bytes], *, exclusive: bool = True, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; return False if another process holds the lock. See `locked`.
+
+    Raises
+    ------
+    OSError
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        warnings.warn(
+            f"the file system has no locks ({error.strerror}); do not let two commands write to the same folder at the "
+            "same time",
+            SystemWarning,
+            stacklevel=1,
+        )
+    return True
+
+
+@contextlib.contextmanager
 def exclusive(folder: Path, busy: str) -> Iterator[None]:
     """Hold the exclusive right to write into ``folder``, which ends with the process at the latest.
 
@@ -138,20 +232,10 @@ def exclusive(folder: Path, busy: str) -> Iterator[None]:
     StoreWriteError
         The folder cannot be written.
     """
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise StoreBusyError(busy) from None
-    except OSError as error:
-        raise write_error(folder, error) from error
-    try:
+    with locked(folder / ".lock") as held:
+        if not held:
+            raise StoreBusyError(busy)
         yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
@@ -165,23 +249,13 @@ def shared(folder: Path, busy: str) -> Iterator[None]:
     StoreWriteError
         The folder cannot be written.
     """
-    import fcntl
-
-    with contextlib.ExitStack() as held:
-        try:
-            for attempt in range(_ATTEMPTS):
-                folder.mkdir(parents=True, exist_ok=True)
-                file = held.enter_context((folder / ".lock").open("ab"))
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    if os.fstat(file.fileno()).st_nlink:  # otherwise the folder has just been deleted
-                        break
-                time.sleep(0.1 * (attempt + 1 < _ATTEMPTS))
-            else:
-                raise StoreBusyError(busy)
-        except OSError as error:
-            raise write_error(folder, error) from error
-        yield
+    for attempt in range(_ATTEMPTS):
+        with locked(folder / ".lock", exclusive=False) as held:
+            if held:
+                yield
+                return
+        time.sleep(0.1 * (attempt + 1 < _ATTEMPTS))
+    raise StoreBusyError(busy)
 
 
 def busy_message(folder: Path) -> str:
@@ -223,16 +297,11 @@ def require_present(marker: Path) -> None:
 
 def is_held(folder: Path) -> bool:
     """Whether a process writes into ``folder`` at this moment; see `exclusive` and `shared`."""
-    import fcntl
-
     try:
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # nobody has ever held it, or it must not be read
+        with (folder / ".lock").open("r+b") as file:  # NFS refuses an exclusive lock of a file that is only read
+            return not lock(file)
+    except OSError:  # nobody has ever held it, or this user cannot
         return False
-    return False
 
 
 @uninterruptible()
@@ -388,9 +457,27 @@ def unreadable(path: Path, advice: str) -> list[Fault]:
     return []
 
 
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, have reached the disk.
+
+    Where the file system cannot tell, a warning says so.
+
+    Raises
+    ------
+    OSError
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (*_UNSUPPORTED, errno.EACCES):  # a folder may be writable, but not readable
+            raise
+        warnings.warn(
+            f"the file system cannot sync {'a folder' if path.is_dir() else 'a file'} ({error.strerror}); if the "
+            "computer crashes, what was written last may be lost",
+            SystemWarning,
+            stacklevel=1,
+        )

@@ -7,7 +7,6 @@ float64 ``[n_tracks, 2, n_values]``: means, and sums of squared deviations.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.interruption import raise_if_interrupted
-from mirembed.store.files import writing
+from mirembed.store.files import lock, writing
 
 KEPT_BYTES = 8 * 2**20
 """Roughly how much of a mapped file stays in a process's memory after use."""
@@ -121,7 +120,7 @@ class FrameFile:
     def in_use(self) -> Iterator[None]:
         """Keep other processes from deleting the file while worker processes open it again and again."""
         with self.path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            lock(file, exclusive=False, wait=True)
             yield
 
     @property
@@ -131,9 +130,9 @@ class FrameFile:
 
 def delete_unused(path: Path) -> None:
     """Delete a flat file unless a process has it `FrameFile.in_use`."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        if lock(file):
+            path.unlink()
 
 
 def reading_ahead(frames: NDArray[np.float32], parts: Sequence[Runs]) -> Iterator[int]:

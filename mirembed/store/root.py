@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mirembed.errors import StoreError
 from mirembed.features.info import FeaturesPart
+from mirembed.provenance import versions
 from mirembed.specs import Spec, near_names
 from mirembed.store.datasets import DatasetStore
 from mirembed.store.embeddings import StoredEmbeddings
@@ -50,9 +51,7 @@ class Store:
     def create(self) -> None:
         """Make the folder and its marker unless they are there."""
         if not self._marker.exists():
-            from mirembed import __version__
-
-            write_json(self._marker, {"format": FORMAT, "created_by": f"mirembed {__version__}"})
+            write_json(self._marker, {"format": FORMAT, "created_by": f"mirembed {versions()['mirembed']}"})
 
     @property
     def models(self) -> Path:

@@ -101,6 +101,10 @@ class Failure:
     reason, retry : str
     file_size, file_mtime_ns : int
         Of the file that failed; a changed file is tried again.
+    reported : bool
+        Whether a run has ended since, which listed the failure.
+    accepted : bool
+        Whether the user has accepted that the file fails, so that it does not lead to exit code 2.
     """
 
     id: str
@@ -110,6 +114,16 @@ class Failure:
     retry: str
     file_size: int
     file_mtime_ns: int
+    reported: bool = False
+    accepted: bool = False
+
+    def repeats(self, before: Failure) -> bool:
+        """Whether an unchanged file failed for the same reason as ``before``."""
+        return (self.reason, self.file_size, self.file_mtime_ns) == (
+            before.reason,
+            before.file_size,
+            before.file_mtime_ns,
+        )
 
 
 @dataclass(frozen=True)
@@ -322,17 +336,24 @@ def tracks_table(tracks: Iterable[StoredTrack], task: Task | None) -> pa.Table:
     """Return tracks as a table, sorted by id; the label columns of an unlabeled track are null."""
     import pyarrow as pa
 
-    names = label_names(task)
-    rows = []
-    for track in sorted(tracks, key=lambda track: track.id):
-        if track.label is None:
-            values: tuple[Any, ...] = (None,) * len(names)
-        elif isinstance(task, Tags):
-            values = (in_order(classes_of(track.label), task),)
+    ordered, schema = sorted(tracks, key=lambda track: track.id), tracks_schema(task)
+    columns: dict[str, Any] = {}
+    for number, name in enumerate(label_names(task)):
+        if isinstance(task, Tags):
+            columns[name] = [
+                None if track.label is None else in_order(classes_of(track.label), task) for track in ordered
+            ]
+        elif isinstance(task, Regression):
+            columns[name] = [None if track.label is None else tuple(track.label)[number] for track in ordered]
         else:
-            values = (track.label,) if isinstance(track.label, str) else tuple(track.label)
-        rows.append({**vars(track), **dict(zip(names, values, strict=True))})
-    return pa.Table.from_pylist(rows, schema=tracks_schema(task))
+            columns[name] = [track.label for track in ordered]
+    for name in (*_BEFORE_LABEL, *_AFTER_LABEL):
+        columns[name] = [getattr(track, name) for track in ordered]
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+_BEFORE_LABEL, _AFTER_LABEL = ("id", "recording"), ("group", "path", "file_size", "file_mtime_ns", "listed")
+"""The fields of `StoredTrack` besides the label, in their order."""
 
 
 def stored_tracks(table: pa.Table, task: Task | None) -> list[StoredTrack]:
@@ -344,18 +365,19 @@ def stored_tracks(table: pa.Table, task: Task | None) -> list[StoredTrack]:
         If it was made for labels of another kind.
     """
     names = label_names(task)
-    if task is None or not set(names) & set(table.column_names):
-        return [StoredTrack(label=None, **row) for row in table.to_pylist()]
-    if other := [name for name in names if table.schema.field(name).type != label_type(task)]:
-        raise TypeError(f"{other[0]} has another type")
-    tracks = []
-    for row in table.to_pylist():
-        values = tuple(row.pop(name) for name in names)
-        label = None if None in values else values if isinstance(task, Regression) else values[0]
-        if label is not None and isinstance(task, Tags):
-            label = frozenset(label)
-        tracks.append(StoredTrack(label=label, **row))
-    return tracks
+    labels: Iterable[Label | None] = [None] * len(table)
+    if task is not None and set(names) & set(table.column_names):
+        if other := [name for name in names if table.schema.field(name).type != label_type(task)]:
+            raise TypeError(f"{other[0]} has another type")
+        columns = [table[name].to_pylist() for name in names]
+        if isinstance(task, Regression):
+            labels = [None if None in values else values for values in zip(*columns, strict=True)]
+        elif isinstance(task, Tags):
+            labels = [None if tags is None else frozenset(tags) for tags in columns[0]]
+        else:
+            labels = columns[0]
+    before, after = ([table[name].to_pylist() for name in some] for some in (_BEFORE_LABEL, _AFTER_LABEL))
+    return list(map(StoredTrack, *before, labels, *after))
 
 
 def file_tags_table(rows: Iterable[StoredFileTags]) -> pa.Table:
@@ -377,7 +399,8 @@ def file_tags_table(rows: Iterable[StoredFileTags]) -> pa.Table:
 def stored_file_tags(table: pa.Table) -> Iterator[StoredFileTags]:
     """Yield the rows of a table that `file_tags_table` made."""
     names = [one.name for one in fields(FileTags)]
-    columns = [table[name].to_pylist() for name in ("id", "file_size", "file_mtime_ns", *names)]
-    for track, size, mtime, *values in zip(*columns, strict=True):
-        tags: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
-        yield StoredFileTags(track, size, mtime, FileTags(*tags))
+    columns: dict[str, Iterable[Any]] = {name: table[name].to_pylist() for name in names}
+    for name in ("artists", "genres", "moods"):
+        columns[name] = map(tuple, columns[name])
+    stamps = (table[name].to_pylist() for name in ("id", "file_size", "file_mtime_ns"))
+    yield from map(StoredFileTags, *stamps, map(FileTags, *columns.values()))

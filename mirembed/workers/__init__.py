@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import resource
 import signal
 import subprocess
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
@@ -29,6 +31,9 @@ Result = TypeVar("Result")
 
 _POLL = 0.25
 """Seconds between two checks of the time and memory limits."""
+
+_SPARE_FILES = 16
+"""Files that this process may still open when all workers have started, each of which takes two."""
 
 _MAX_FAILED_STARTS = 3
 """Workers in a row that may end before they are ready."""
@@ -72,9 +77,9 @@ class Limits:
 
 def available_jobs() -> int:
     """Return the number of cores that this process may use; it respects CPU affinity and container limits."""
-    import joblib
+    from joblib.externals.loky import cpu_count  # joblib's own returns 1 without a writable /dev/shm
 
-    return int(joblib.cpu_count())
+    return int(cpu_count())
 
 
 def run(
@@ -95,7 +100,7 @@ def run(
         A module-level function. Its name and its argument are pickled.
     arguments : sequence
     jobs : int
-        Number of worker processes.
+        Number of worker processes; there are fewer if the limit of open files is low.
     tick : callable
         Called about four times a second while waiting.
     per_worker : int
@@ -111,6 +116,9 @@ def run(
     Exception
         Whatever ``function`` raises; the remaining tasks are abandoned.
     """
+    most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most_files != resource.RLIM_INFINITY:
+        jobs = max(1, min(jobs, (most_files - len([*Path("/dev/fd").iterdir()]) - _SPARE_FILES) // 2))
     pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server)
     thread = threading.Thread(target=pool.work, daemon=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import Counter
@@ -69,7 +70,7 @@ class _Name:
     key: str
     place: str = ""
 
-    @property
+    @functools.cached_property
     def id(self) -> tuple[str, str]:
         """The same for all names of one class or tag."""
         return self.key, self.place
@@ -228,17 +229,17 @@ class Library:
 
 
 def _genres(file: _File) -> list[_Name]:
-    return [_Name(text, _key(text)) for text in file.tags.genres]
+    return [_name(text) for text in file.tags.genres]
 
 
 def _moods(file: _File) -> list[_Name]:
-    return [_Name(text, _key(text)) for text in file.tags.moods]
+    return [_name(text) for text in file.tags.moods]
 
 
 def _artist(file: _File) -> list[_Name]:
     """Return the first artist, without guests."""
-    text = _GUESTS.split(file.tags.artist or "", maxsplit=1)[0]
-    return [] if not text or _key(text) in _NOBODY else [_Name(text, _key(text))]
+    found = _name(_GUESTS.split(file.tags.artist or "", maxsplit=1)[0])
+    return [found] if found.text and found.key not in _NOBODY else []
 
 
 def _album(file: _File) -> list[_Name]:
@@ -276,6 +277,11 @@ _ONE = {
 }
 
 
+@functools.lru_cache(maxsize=2**16)  # many tracks have the same artist or genre
+def _name(text: str) -> _Name:
+    return _Name(text, _key(text))
+
+
 def _key(text: str) -> str:
     """Return a key that is the same for all spellings of a name.
 
@@ -293,7 +299,7 @@ def _named(files: Iterable[_File], names_of: Callable[[_File], list[_Name]]) -> 
 
 def _numbers(named: _Named) -> Counter[tuple[str, str]]:
     """Return how many files have each class or tag."""
-    return Counter(one for names in named.values() for one in {name.id for name in names})
+    return Counter(one for names in named.values() for one in dict.fromkeys(name.id for name in names))
 
 
 def _usual_spellings(named: _Named, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:

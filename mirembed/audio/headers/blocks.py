@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import IO
+import struct
+from typing import IO, NamedTuple
 
-from mirembed.audio.headers.header import Header, ape_end, read_at, size_of, tags_start
+from mirembed.audio.headers.header import Header, Part, ape_end, read_at, size_of, tags_start
+from mirembed.audio.headers.riff import wav_head
 
 _WAVPACK_RATES = (
     *(6000, 8000, 9600, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000),
@@ -67,29 +69,67 @@ def tta_header(file: IO[bytes], at: int) -> Header | None:
     return Header(stated=total / rate, room=held / rate)
 
 
+class _VocFormat(NamedTuple):
+    """Format of the samples in a VOC file: rate in Hz, channels, and the codec by its number in these files."""
+
+    rate: int
+    channels: int
+    codec: int
+
+    @property
+    def width(self) -> int:
+        """Bytes of all channels at a time; 0 for an unknown codec."""
+        return self.channels * _VOC_BYTES.get(self.codec, 0)
+
+    def head(self, n_bytes: int) -> bytes:
+        """Return the beginning of a WAV file with such samples."""
+        tag, bits = {0: (1, 8), 4: (1, 16), 6: (6, 8), 7: (7, 8)}[self.codec]
+        fmt = struct.pack("<HHIIHH", tag, self.channels, self.rate, self.rate * self.width, self.width, bits)
+        return wav_head(fmt, n_bytes)
+
+
 def voc_header(file: IO[bytes], begin: int) -> Header | None:
     """Read a Creative Voice file that begins at an offset; None if it holds no samples of a known kind."""
     size, at = size_of(file), begin + _number(read_at(file, begin + 20, 2), 0, 2)
-    stated, held, n_blocks, width, rate = 0, 0, 0, 0, 0
+    stated, held = 0, 0
+    formats: list[_VocFormat] = []
+    pieces: list[tuple[int, int, float]] = []  # begin and end of samples, or of nothing; seconds of silence
     while at + 4 <= size and (head := read_at(file, at, 16))[0]:
         kind, length = head[0], _number(head, 1, 3)
         start = {1: 6, 2: 4, 9: 16}.get(kind, 0)
-        if kind == 1 and not rate:
-            rate, width = 1_000_000 // (256 - head[4]), _VOC_BYTES.get(head[5], 0)
+        if kind == 1:
+            formats.append(_VocFormat(1_000_000 // (256 - head[4]), 1, head[5]))
         elif kind == 9:
-            rate, width = _number(head, 4, 4), head[9] * _VOC_BYTES.get(_number(head, 10, 2), 0)
-        elif kind == 8:
+            formats.append(_VocFormat(_number(head, 4, 4), head[9], _number(head, 10, 2)))
+        elif kind == 3:
+            pieces.append((at, at, (_number(head, 4, 2) + 1) * (256 - head[6]) / 1e6))
+        elif kind in (6, 8):  # the next blocks are repeated, or in stereo
             return None
         if start:
-            n_blocks += 1
+            end = min(size, at + 4 + length)
             stated += length + 4 - start
-            held += max(0, min(size, at + 4 + length) - at - start)
+            held += max(0, end - at - start)
+            pieces.append((at + start, max(at + start, end), 0))
         at += 4 + length
-    if not width or not rate:
+    if not formats or not formats[0].width or not formats[0].rate:
         return None
-    if n_blocks > 1:
-        return Header(
-            refusal=f"a VOC file of {n_blocks} blocks of sound, which the decoder takes for one; convert it to WAV"
-        )
+    form = formats[0]
+    if other := next((one for one in formats if one != form), None):
+        return Header(refusal=f"blocks of different kinds ({_named(form)}, then {_named(other)}); convert it to WAV")
+    silence = b"\x80" if form.codec == 0 else b"\xd5" if form.codec == 6 else b"\xff" if form.codec == 7 else b"\0"
+    n_silent = [form.width * round(form.rate * seconds) for *_, seconds in pieces]
+    parts = [
+        Part(first, end, head=form.head(end - first + n) + silence * n)
+        for (first, end, _), n in zip(pieces, n_silent, strict=True)
+    ]
     after = max(0, size - at - 1)
-    return Header(stated=stated / width / rate, room=(held + after) / width / rate, strict=True)
+    return Header(
+        stated=(stated + sum(n_silent)) / form.width / form.rate,
+        room=(held + sum(n_silent) + after) / form.width / form.rate,
+        strict=True,
+        parts=tuple(parts) if len(parts) > 1 else (),
+    )
+
+
+def _named(form: _VocFormat) -> str:
+    return f"{form.rate} Hz, {form.channels} channels, codec {form.codec}"

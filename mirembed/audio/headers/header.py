@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,11 +22,14 @@ class Part:
         Offsets in bytes.
     patches : tuple of (int, bytes)
         Bytes to read in place of those in the file, by their offset within the part.
+    head : bytes
+        To read before the first of these bytes: a header of their own.
     """
 
     start: int
     end: int
     patches: tuple[tuple[int, bytes], ...] = ()
+    head: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +139,12 @@ def read_at(file: IO[bytes], offset: int, n_bytes: int) -> bytes:
     """Read bytes at an offset; fewer at the end of the file, none beyond it."""
     if not 0 <= offset < 2**62:  # a damaged header may state any number
         return b""
-    file.seek(offset)
+    try:
+        file.seek(offset)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # more than a file of this file system can have
+            raise
+        return b""
     return file.read(n_bytes)
 
 

@@ -246,16 +246,16 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
     if n_frames is not None:
         room -= (samples + trim) / rate
         stated = (n_frames * samples - trim) / rate
-    stated_by = "the header"
-    if not stated and bare and (told := _told_by_tag(file)) > 1.01 * room + 1:
-        stated, stated_by = told, "the tag TLEN"
     tag = id3_end(file, 0) if bare else 0
     # Not the file as it is if a tag claims more than it takes, or if tags follow that libsndfile does not know.
     parts = (Part(found.first, end),) if found.first < tag or tag >= end or (bare and end + 128 < size_of(file)) else ()
-    notes = ("the last frame is incomplete: the file may be cut",) if found.overrun and not n_frames else ()
+    notes: tuple[str, ...] = ()
+    if found.overrun and not n_frames:
+        notes = ("the last frame is incomplete: the file may be cut",)
+    if not stated and bare and (told := _told_by_tag(file)) > 1.01 * room + 1:  # programs copy tags to other files
+        notes += (f"its tag TLEN states {told:.1f} s, but there are {room:.1f} s: the file may be cut",)
     return Header(
         stated=max(0.0, stated),
-        stated_by=stated_by,
         room=max(0.0, room),
         slack=(1.01 + 2 * found.gaps) * samples / rate,
         refusal=_refusal(found),

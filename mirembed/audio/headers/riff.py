@@ -31,6 +31,9 @@ _FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"data", b"SSND"
 _AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 """Bytes per sample, by the encoding in the header of an AU file."""
 
+_LARGEST = 2**32 - 2**12
+"""Bytes of samples: more do not fit the sizes of a WAV."""
+
 _AIFF_BYTES = {b"fl32": 4, b"FL32": 4, b"fl64": 8, b"FL64": 8, b"ulaw": 1, b"ULAW": 1, b"alaw": 1, b"ALAW": 1}
 
 
@@ -170,6 +173,8 @@ class _Wave:
         Bytes of the samples; None if the header says that it does not know.
     patches : tuple of (int, str)
         See `_Content`.
+    wrapped : bool
+        Whether the header states what is left of the size beyond a multiple of 4 GiB.
     """
 
     begin: int
@@ -180,6 +185,7 @@ class _Wave:
     start: int = 0
     stated: int | None = None
     patches: tuple[tuple[int, str], ...] = ()
+    wrapped: bool = False
 
 
 def wave_header(file: IO[bytes], begin: int) -> Header | None:
@@ -198,6 +204,8 @@ def wave_header(file: IO[bytes], begin: int) -> Header | None:
                 wave.patches = (large_at, "<Q bytes"), (large_at - 8, f"<Q bytes+{at - begin}")
             elif _is_unknown(length) and at + 8 + length > size:
                 wave.stated, wave.patches = None, ()
+            elif large is None and size - at > _LARGEST and (size - at - 8 - length) % 2**32 <= 64:
+                wave.stated, wave.wrapped = length + (size - at - 8 - length) // 2**32 * 2**32, True
             return _wave_data(file, wave)
         if name == b"fmt " and len(content) >= 16:
             if wave.fmt and wave.fmt[:16] != content[:16]:
@@ -248,7 +256,8 @@ def _wave_data(file: IO[bytes], wave: _Wave) -> Header | None:
                 f"{align}; export the file again"
             )
             return Header(refusal=refusal)
-        return _header(file, content(block_bytes=width, block_samples=1), wave.begin, align=wave.pad)
+        found = _header(file, content(block_bytes=width, block_samples=1), wave.begin, align=wave.pad)
+        return found and _sliced(file, found, wave, round(found.room * rate) * width, width)
     if tag in _BLOCKS and len(fmt) >= 20 and align:
         samples = int.from_bytes(fmt[18:20], "little" if order == "<" else "big")
         return _header(file, content(block_bytes=align, block_samples=samples), wave.begin, align=wave.pad)
@@ -277,6 +286,39 @@ def _wave_data(file: IO[bytes], wave: _Wave) -> Header | None:
     else:
         return None
     return found and replace(found, slack=0.25)
+
+
+def _sliced(file: IO[bytes], found: Header, wave: _Wave, held: int, width: int) -> Header:
+    """Let more samples than the sizes of a WAV can state be read as several files."""
+    disagrees = bool(found.stated) and abs(found.stated - found.room) > found.slack
+    if held <= _LARGEST or disagrees or read_at(file, wave.begin, 4) not in (b"RIFF", b"RIFX"):
+        return found
+    step = _LARGEST // 2 // width * width
+    parts = [
+        Part(wave.start + at, wave.start + end, head=wav_head(wave.fmt, end - at, wave.order))
+        for at in range(0, held, step)
+        for end in [min(held, at + step)]
+    ]
+    notes = ("the size in the header wrapped at 4 GiB: the file was read to its end",) if wave.wrapped else found.notes
+    return replace(found, parts=tuple(parts), notes=notes)
+
+
+def wav_head(fmt: bytes, n_bytes: int, order: str = "<") -> bytes:
+    """Return the beginning of a WAV file, up to its samples.
+
+    Parameters
+    ----------
+    fmt : bytes
+        Content of the chunk of this name.
+    n_bytes : int
+        Of the samples.
+    order : {"<", ">"}
+    """
+    size = struct.pack(f"{order}I", 20 + len(fmt) + n_bytes)
+    chunk = struct.pack(f"{order}4sI", b"fmt ", len(fmt)) + fmt
+    return (
+        (b"RIFF" if order == "<" else b"RIFX") + size + b"WAVE" + chunk + struct.pack(f"{order}4sI", b"data", n_bytes)
+    )
 
 
 def aiff_header(file: IO[bytes], begin: int) -> Header | None:
