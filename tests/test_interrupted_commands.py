@@ -248,8 +248,9 @@ def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
             pressed = time.monotonic()
-            _, errors = process.communicate(timeout=120)
+            process.wait(timeout=120)
             seconds = time.monotonic() - pressed
+            _, errors = process.communicate(timeout=120)
             wait_until(lambda session=process.pid: not living(session))
         about = (number, case.arguments, seconds, errors)
         assert_sound(folder, killed=False)
