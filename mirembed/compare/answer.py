@@ -283,7 +283,7 @@ def _groups(run: RunRecord) -> str:
     if run.groups is not None:
         return "No group (artist) is on both sides of a fold."
     if run.n_groups:
-        return "Groups (artists) may be on both sides of a fold, which makes all scores too high."
+        return "Groups (artists) may be on both sides of a fold, which may make all scores too high."
     return "Groups (artists) are not known, so one may be on both sides of a fold."
 
 

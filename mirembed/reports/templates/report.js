@@ -90,11 +90,3 @@ for (const scroll of document.querySelectorAll(".scroll")) {
   watch.observe(scroll);
   scroll.addEventListener("scroll", () => edges(scroll), { passive: true });
 }
-
-// On paper, nothing is folded.
-addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("details:not([open])")) { folded.open = true; folded.dataset.printed = ""; }
-});
-addEventListener("afterprint", () => {
-  for (const folded of document.querySelectorAll("details[data-printed]")) { folded.open = false; delete folded.dataset.printed; }
-});
