@@ -21,9 +21,9 @@ from audio_files import loud_then_quiet, spectrogram, write_mp3
 from conftest import CLASSES, RATE, tone, write_tones
 from small_store import run_here, workers_run
 
-from mirembed import Classification, Listing, Track, extract, workers
+from mirembed import Classification, Listing, Track, workers
 from mirembed.errors import DatasetError, StoreError
-from mirembed.extract import MaxFailures
+from mirembed.extract import MaxFailures, extract, extraction, file_features
 from mirembed.extract.summary import Summary
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.registry import Registry
@@ -81,7 +81,7 @@ def run(
         listing = (Folder(labels=table, group="artist") if table.exists() else Folder()).listing(audio)
     store.create()
     with contextlib.nullcontext() if jobs or workers.run is not RUN else workers_run():
-        return extract.extract(
+        return extract(
             store,
             listing,
             spec=spec,
@@ -161,8 +161,8 @@ def test_the_same_sound_in_another_file_has_the_same_audio_hash(store, audio):
 
 def test_recordings_of_tracks_are_written_now_and_then(store, audio, monkeypatch):
     """So that a process that is killed need not read all its files again."""
-    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 2)
-    monkeypatch.setattr(extract.extraction, "TRACKS_SECONDS", 0)
+    monkeypatch.setattr(extraction, "SHARD_ROWS", 2)
+    monkeypatch.setattr(extraction, "TRACKS_SECONDS", 0)
     found = []
     write_tracks = DatasetStore.write_tracks
 
@@ -195,7 +195,7 @@ def test_annotated_tracks_without_audio_are_counted_and_do_not_fail(store, audio
 
 
 def test_shards_are_written_as_soon_as_they_are_full(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
+    monkeypatch.setattr(extraction, "SHARD_ROWS", 4)
     run(store, audio)
     shards = shards_of(store)
     assert [shards.n_rows(shard) for shard in shards.shards()] == [4, 2]
@@ -203,7 +203,7 @@ def test_shards_are_written_as_soon_as_they_are_full(store, audio, monkeypatch):
 
 
 def test_shards_of_long_tracks_have_fewer_rows(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.extraction, "SHARD_BYTES", 30 * 40 * 4)  # each track has 11 frames
+    monkeypatch.setattr(extraction, "SHARD_BYTES", 30 * 40 * 4)  # each track has 11 frames
     run(store, audio)
     shards = shards_of(store)
     assert [shards.n_rows(shard) for shard in shards.shards()] == [3, 3]
@@ -439,7 +439,7 @@ def test_other_kinds_of_labels_are_refused(store, audio):
 
 
 def test_a_damaged_shard_is_set_aside_and_its_recordings_are_extracted_again(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 4)
+    monkeypatch.setattr(extraction, "SHARD_ROWS", 4)
     run(store, audio)
     expected = stored(store)
     shard = shards_of(store).shards()[0]
@@ -663,7 +663,7 @@ def test_accepted_failures_count_again_when_the_file_or_the_reason_changes_or_on
     assert run(store, audio).has_failures
     assert not run(store, audio, accept_failures=True).has_failures
     with monkeypatch.context() as patch:
-        patch.setattr(extract.file_features, "compute", lambda *_: (_ for _ in ()).throw(KeyError("another reason")))
+        patch.setattr(file_features, "compute", lambda *_: (_ for _ in ()).throw(KeyError("another reason")))
         assert run(store, audio, retry_failed=True).has_failures
 
 
@@ -695,7 +695,7 @@ def test_a_file_that_becomes_unreadable_fails_and_keeps_its_old_row(store, audio
 
 
 def test_any_exception_of_a_decoder_fails_one_file_only(store, audio, monkeypatch):
-    compute = extract.file_features.compute
+    compute = file_features.compute
 
     def fail_on_one(features: object, path: Path, ids: tuple[str, ...]):
         if path.name == "low-0.wav":
@@ -704,7 +704,7 @@ def test_any_exception_of_a_decoder_fails_one_file_only(store, audio, monkeypatc
 
     from small_store import workers_run  # imports torch, and workers import this file
 
-    monkeypatch.setattr(extract.file_features, "compute", fail_on_one)
+    monkeypatch.setattr(file_features, "compute", fail_on_one)
     with workers_run():
         summary = run(store, audio)
     assert summary.extracted == 5

@@ -21,10 +21,10 @@ from small_store import LOGMEL, workers_run
 from test_bad_input import run_here
 from test_extraction import run, stored
 
-from mirembed import Classification, Listing, Track, extract
+from mirembed import Classification, Listing, Track
 from mirembed.cli import output
 from mirembed.errors import DatasetError, SpecError, StoreWriteError
-from mirembed.extract import ExtractOptions, MaxFailures
+from mirembed.extract import ExtractOptions, FileToExtract, MaxFailures, extract_files, extraction
 from mirembed.progress import Silent
 from mirembed.specs import Spec
 from mirembed.store import DatasetStore, Store
@@ -181,7 +181,7 @@ def test_half_an_hour_of_music_needs_little_memory(tmp_path):
     os.truncate(path, path.stat().st_size + size)
     report = Report()
     with watching(report):
-        (outcome,) = extract.extract_files([extract.FileToExtract(path, (), LOGMEL.parts)], 1)
+        (outcome,) = extract_files([FileToExtract(path, (), LOGMEL.parts)], 1)
     (frames,) = outcome.result.frames.values()
     assert frames.shape == (71_999, 40)
     assert 20 * 2**20 < report.peak < 250 * 2**20
@@ -244,7 +244,7 @@ def test_a_store_that_vanishes_is_not_replaced_by_a_new_one(store, audio):
 
 
 def test_failures_are_written_along_with_the_shards(store, audio, monkeypatch):
-    monkeypatch.setattr(extract.extraction, "SHARD_ROWS", 1)
+    monkeypatch.setattr(extraction, "SHARD_ROWS", 1)
     (audio / "high" / "bad.wav").touch()
     seen = []
 

@@ -32,10 +32,11 @@ from small_store import (
     write_tags,
 )
 
-from mirembed import Classification, Listing, Tags, Track, extract
+from mirembed import Classification, Listing, Tags, Track
 from mirembed.config import Approach
 from mirembed.errors import EvaluationError, PluginError, StoreError
 from mirembed.evaluate.fold import FoldTraining, train_fold
+from mirembed.extract import extract
 from mirembed.extract.summary import Summary
 from mirembed.features import resolve_features
 from mirembed.fit import fit
@@ -149,7 +150,7 @@ def extract_tags(store: Store, audio: Path, labels: dict[str, Any], task: Any = 
     store.create()
     tracks = [Track(name, audio / name, label) for name, label in labels.items()]
     features = [resolve_features(REGISTRY, "logmel")]
-    return extract.extract(store, Listing(task, tracks), spec="own", plugin={}, audio=audio, features=features, jobs=1)
+    return extract(store, Listing(task, tracks), spec="own", plugin={}, audio=audio, features=features, jobs=1)
 
 
 @pytest.mark.slow

@@ -27,11 +27,12 @@ from small_store import (
     write_store,
 )
 
-from mirembed import Classification, Listing, Split, Tags, Task, Track, extract, workers
+from mirembed import Classification, Listing, Split, Tags, Task, Track, workers
 from mirembed.datasets.check import CheckResult, check
 from mirembed.datasets.folds_file import own_folds, read_folds_file
 from mirembed.errors import DatasetError, StoreError
 from mirembed.evaluate.plan import tracks_digest
+from mirembed.extract import extract
 from mirembed.extract.summary import Summary
 from mirembed.features import resolve_features
 from mirembed.inventory import verify
@@ -227,7 +228,7 @@ def list_files(audio: Path, task: Task | None, label: Mapping[str, Any]) -> List
 def run(store: Store, audio: Path, found: Listing, **options: Any) -> Summary:
     check_listing(found, "test")
     with workers_run():
-        return extract.extract(
+        return extract(
             store,
             found,
             spec="folder",
