@@ -1,5 +1,6 @@
 # make demo       create a virtual environment, install mirembed, and run the main commands on the demo dataset
-# make test       linter, type checker and all tests
+# make test       linter, type checker, all tests, and the documentation
+# make docs       the documentation as a site with search, in site/
 # make quick      linter and the fast tests, for use while you work
 # make messages   write tests/messages.txt, the snapshot of everything that the program says
 # make format     fix the style
@@ -12,11 +13,13 @@
 # make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
+# Workers of pytest: more than two cores, because some tests wait for processes.
+WORKERS ?= 3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
+.PHONY: demo test docs quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
 	bench-extract bench-features bench-library bench-labels format clean
 
 demo: $(VENV)/.installed
@@ -25,7 +28,7 @@ demo: $(VENV)/.installed
 	cd $(DEMO) && $(abspath $(BIN))/mirembed fit --similarity rbf --epochs 40
 	cd $(DEMO) && $(abspath $(BIN))/mirembed evaluate --cv 10 --epochs 40
 
-test: lint types unit
+test: lint types unit docs
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -36,10 +39,13 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term
+
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -m "not slow"
 
 messages: $(VENV)/.installed-test
 	$(BIN)/python tests/test_messages.py
@@ -48,8 +54,8 @@ fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz.py --files $(or $(FILES),5000) --seed $(or $(SEED),0)
 
 torture: $(VENV)/.installed-test
-	MIREMBED_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest tests/test_kills.py tests/test_interrupted_commands.py \
-		tests/test_store_command.py tests/test_tag.py
+	MIREMBED_KILLS=$(or $(KILLS),200) MIREMBED_SECONDS=5 $(BIN)/python -m pytest -rP tests/test_kills.py \
+		tests/test_interrupted_commands.py tests/test_store_command.py tests/test_tag.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.speed
@@ -80,7 +86,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(DEMO) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 
 # Empty files record what is installed, so that a second make has nothing to do.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python

@@ -21,7 +21,15 @@ import numpy as np
 import soundfile
 
 RATE = 44_100
-FEATURES = ("logmel", "logmel:backend=scipy", "logmel:bands=128,high=16000", "chroma", "chroma:size=36", "descriptors")
+FEATURES = (
+    "logmel",
+    "logmel:backend=scipy",
+    "logmel:bands=128,high=16000",
+    "semitones",
+    "chroma",
+    "chroma:size=36",
+    "descriptors",
+)
 BASIC_PITCH = "basic-pitch==0.4.0"
 SCALE = (57, 60, 62, 64, 65, 67, 69, 72)
 """MIDI notes of the scale that Basic Pitch must recognize."""

@@ -1,6 +1,6 @@
 """Run the commands in the documentation's console blocks again and write down what they print.
 
-    python docs/transcripts.py README.md docs/music-folder.md docs/labels.md docs/audio-files.md
+    python docs/transcripts.py README.md docs/first-steps.md docs/music-folder.md docs/labels.md docs/audio-files.md
 
 Each page runs from top to bottom in a new folder that holds what the pages assume, made from the clips of the demo:
 

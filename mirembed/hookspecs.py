@@ -13,6 +13,15 @@ learner that it provides::
 The factory (``Laplacian``) is called only when its name is used. Users set its keyword parameters on the command line
 (``--similarity laplacian:gamma=2``); their annotations may be ``int``, ``float``, ``str``, ``bool``, ``pathlib.Path``,
 ``Literal``, and unions of these.
+
+Features, networks, similarities and learners may have two more attributes, which the methods section that ``mirembed
+report`` writes for a paper takes over:
+
+``description`` : str
+    What it computes, as a phrase such as ``two GRU layers [@cho2014] of 100 and 50 units``: Markdown with ``$...$`` for
+    mathematics, and the keys of cited entries as ``[@key]``. Of a learner, it may be a method that takes the task.
+``citation`` : str
+    The BibTeX entries that ``description`` cites; each ends with a brace on a line of its own.
 """
 
 from __future__ import annotations

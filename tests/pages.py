@@ -14,6 +14,8 @@ import pytest
 from mirembed.cli.main import main
 
 ROOT = Path(__file__).parents[1]
+MADE = {"commands.md", "changes.md"}
+"""Pages that are made when the site is built; `make docs` checks the links to them."""
 
 
 def read(name: str) -> str:

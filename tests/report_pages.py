@@ -26,13 +26,14 @@ TABLES = {
     "What was chosen": "selection",
     "What was chosen in each fold": "selection-folds",
     "Reliability of the probabilities": "reliability",
-    "Cost": "cost",
+    "Time and memory": "cost",
     "Last and best points of the curves": "curves",
     "Learned similarity and kernel": "kernels",
     "Learners on the same network": "kernels-significance",
     "Declared comparisons": "significance",
     "Exploratory comparisons": "exploratory",
     "Where the numbers come from": "provenance",
+    "Tracks that every method misses": "errors",
 }
 """The names of the tables' files, by the titles of the tables."""
 
@@ -123,9 +124,15 @@ class Page(HTMLParser):
         metric, _, column = title.partition(" of each ")
         return f"scores-{metric}" if column in ("class", "tag", "target") else TABLES[title]
 
+    def is_table(self, text: str) -> bool:
+        """Whether a text is that of a table."""
+        return text in self.texts("table")
+
     def cell(self, name: str, row: str, column: str) -> str:
-        """Return the text of a table's cell."""
+        """Return the text of a table's cell; methods are rows of a table of few metrics, and else its columns."""
         heading, *rows = self.tables[name]
+        if column not in heading:
+            row, column = column, row
         (found,) = [cells for cells in rows if cells[0] == row]
         return found[heading.index(column)]
 

@@ -276,6 +276,12 @@ def test_an_ogg_whose_last_page_is_cut_is_called_truncated(tmp_path, name):
     assert failure(put(tmp_path, name, written(name)[:-100])).startswith("truncated")
 
 
+@pytest.mark.parametrize("n_bytes", [3, 10])
+def test_an_ogg_that_is_cut_in_the_header_of_a_page_is_called_truncated(tmp_path, n_bytes):
+    data = written("a.ogg")
+    assert failure(put(tmp_path, "a.ogg", data[: data.rfind(b"OggS\0") + n_bytes])).startswith("truncated")
+
+
 def test_missing_pages_of_an_ogg_are_counted(tmp_path):
     pages = [b"OggS\0" + page for page in written("a.ogg", 20).split(b"OggS\0")[1:]]
     assert len(pages) > 6

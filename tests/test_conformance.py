@@ -64,6 +64,7 @@ SIMILARITIES = ("rbf", "rbf:gamma=2.5", "cosine", "polynomial", "polynomial:gamm
 LEARNERS = ("svm", "svm:C=10,gamma=0.5,epsilon=0.01", "svm:class_weight=balanced")
 FEATURES = (
     *("chroma", "chroma:size=36", "descriptors", "logmel", "logmel:backend=scipy"),
+    *("semitones", "semitones:bands=36"),
     "logmel:bands=80,frame=0.03,hop=0.01,scale=htk,low=0,high=8000",
 )
 NETWORKS = (

@@ -276,6 +276,8 @@ def test_a_changed_file_and_another_network_do_not_get_embeddings_that_were_kept
     other = replace(saved, provenance={"name": "mine", "digest": "sha256:another"})
     kept, others = (KeptEmbeddings(store, one.provenance["digest"]) for one in (saved, other))
     assert (kept.of(paths[0]) is None, others.of(paths[0]) is None) == (False, True)
+    embed_here(saved, paths[:1], store)
+    assert KeptEmbeddings(store, saved.provenance["digest"]).of(paths[1]) is not None
     shutil.copyfile(tones[5], paths[0])
     embedded = embed_here(saved, paths, store)
     np.testing.assert_array_equal(embedded.embeddings[0], embed_here(saved, [tones[5]]).embeddings[0])

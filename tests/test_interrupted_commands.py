@@ -35,6 +35,9 @@ pytestmark = pytest.mark.slow
 N_KILLS = int(os.environ.get("MIREMBED_KILLS", "1"))
 """How often commands are killed, and how often they are interrupted."""
 
+SECONDS = float(os.environ.get("MIREMBED_SECONDS", "inf"))
+"""In which an interrupted command must end: ``make torture`` says so, the other tests do not depend on the machine."""
+
 TESTED_ELSEWHERE = 3
 """How many of the first cases test_kills.py and test_interruption.py test too: few trials begin after them."""
 
@@ -113,6 +116,7 @@ CASES = (
     Case("duplicates m --store s --out copies.csv --force", RESUMES, resumes=True),
     Case("work"),
     Case("evaluate --store s --cv 2 --epochs 20 --train-size 0.5|1 --keep-models --jobs 2", RESUMES, resumes=True),
+    Case("export m --onnx m.onnx --card m.md --force --store s", STARTS_OVER),
     Case("playlist m --seed low/low-0.wav --store s --out list.m3u8 --force"),
     Case("similar m low/low-0.wav --store s --out similar.parquet --force"),
     Case("extract --dataset folder --audio music --store s --features logmel:bands=20 --jobs 1", RESUMES, resumes=True),
@@ -199,7 +203,7 @@ def assert_sound(folder: Path, *, killed: bool) -> None:
     assert killed or not leftovers
     for path in folder.glob("*.parquet"):
         assert pq.read_table(path).num_rows
-    for path in [*folder.glob("*.csv"), *folder.glob("*.m3u8")]:
+    for path in [*folder.glob("*.csv"), *folder.glob("*.m3u8"), *folder.glob("*.md")]:
         assert path.read_text().endswith("\n")
     pages = [*folder.glob("s/runs/*/report/index.html")]
     for page in [*pages, *folder.glob("*.html")]:
@@ -234,17 +238,21 @@ def test_every_command_that_writes_may_be_killed_at_any_moment(world, tmp_path):
 
 def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
     """It ends with the exit code 1 and one line that is true, and leaves neither processes nor half a file."""
-    rng = np.random.default_rng(9)
+    rng = np.random.default_rng(N_KILLS)
     last: dict[str, tuple[Case, Path]] = {}
+    slowest = dict.fromkeys((case.arguments for case in CASES), 0.0)
     n_interrupted = 0
     for number, case, folder in trials(world[0], tmp_path, writing=False):
         with command(case, folder, world[1]) as process:
             wait_for_a_moment(case, process, rng.uniform(0, 1.1))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
+            pressed = time.monotonic()
+            process.wait(timeout=120)
+            seconds = time.monotonic() - pressed
             _, errors = process.communicate(timeout=120)
             wait_until(lambda session=process.pid: not living(session))
-        about = (number, case.arguments, errors)
+        about = (number, case.arguments, seconds, errors)
         assert_sound(folder, killed=False)
         if process.returncode == 0:  # it was about to end
             continue
@@ -254,8 +262,11 @@ def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
         assert errors.count("interrupted") == 1, about
         *_, said = errors.splitlines()
         assert said == "interrupted" or (said.startswith("interrupted; ") and case.says in said), about
+        assert seconds < SECONDS, about
+        slowest[case.arguments] = max(seconds, slowest[case.arguments])
         if not case.arguments.startswith("store rm"):
             last[case.arguments] = case, folder
     assert n_interrupted
+    print(n_interrupted, "interruptions; the most seconds:", slowest)
     for case, folder in last.values():
         assert_ends(case, folder, world[1])

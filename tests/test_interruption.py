@@ -283,7 +283,7 @@ def test_only_the_program_handles_ctrl_c_and_not_its_workers(music, uninterrupte
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGINT)
                 n_signals += 1
-        time.sleep(0.01)
+        time.sleep(0.05)
     assert n_signals
     assert stages(process.communicate(timeout=120)[1]) == ["extracting ..."]
     assert process.returncode == 0

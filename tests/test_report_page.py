@@ -17,12 +17,17 @@ import pytest
 from pages import invoke
 from report_pages import Page, records, report
 from small_reports import CLASSES, TARGETS, write_grid, write_report_run
+from small_store import give_files, write_classes
 
+from benchmarks.browser import PHONE, chromium, find_chromium
 from mirembed import Classification, Regression, Target
+from mirembed.compare.answer import answer
+from mirembed.compare.families import run_families
+from mirembed.compare.misses import missed_by_all
 from mirembed.errors import StoreError, StoreWriteError
+from mirembed.registry import Registry
 from mirembed.reports import style
-from mirembed.reports.page import Cell, Table
-from mirembed.reports.report import WrittenReport
+from mirembed.reports.report import WrittenReport, write_report
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import read_run
 from mirembed.store.files import read_table, write_table
@@ -58,17 +63,51 @@ def grid(tmp_path_factory) -> WrittenReport:
 # The page
 
 
-def test_chance_and_warnings_stand_above_the_table_of_scores(tmp_path):
-    notes = ["warning: 7 test tracks have duplicates", "a class is rare"]
-    write_report_run(tmp_path / "folder-1", CLASSES, skill=SMALL, n_tracks=30, notes=notes)
-    page = Page.of(report(tmp_path / "folder-1"))
-    texts = page.texts("h2", "h3", "p", "table")
-    begin = texts.index("Scores")
-    assert "0.250" in texts[begin + 1]
-    assert texts[begin + 2] == notes[0]
-    assert page.name(texts[begin + 3]) == "scores"
-    assert texts[texts.index("Notes") + 1] == notes[1]
-    assert page.texts("p").count(notes[0]) == 1
+def test_the_top_has_the_answer_the_warnings_and_every_method(tmp_path):
+    notes = ["warning: 7 test tracks have duplicates; run `mirembed datasets check`", "a class is rare"]
+    folder = write_report_run(tmp_path / "folder-1", skill={**SMALL, "chance": 0.0}, n_tracks=30, notes=notes)
+    written, run = report(folder), read_run(folder)
+    page, found = Page.of(written), answer(run, run_families(run))
+    texts = page.texts("h1", "h2", "p", "li", "dt", "table")
+    top = texts[: texts.index("Learning curves", texts.index("Methods"))]
+    assert top[1] == f"folder: {found.verdict}"
+    assert {" ".join(found.evidence), found.compared} <= set(top)
+    assert "warning: 7 test tracks have duplicates; run mirembed datasets check" in top
+    assert "mirembed datasets check" in page.texts("code")
+    assert {"rbf-sl", "nn", "chance", "learner", "network", "features"} <= set(page.texts("dt"))
+    assert "headline" in {path.stem for path in written.figures}
+    assert not [text for text in top if page.is_table(text)]
+    assert page.texts("p")[-2] == notes[1]
+
+
+def test_the_title_is_what_was_found_and_not_the_name_of_the_run(grid, nasty):
+    for written in (grid, nasty):
+        page = Page.of(written)
+        name = written.page.parents[1].name
+        assert page.texts("title")[0]
+        assert name not in page.text("h1") + page.texts("title")[0]
+        assert any(name in text for text in page.texts("p"))
+
+
+def test_what_a_caption_explains_is_there(nasty):
+    page = Page.of(nasty)
+    assert ("star" in page.captions["scores"]) == ("★" in nasty.page.read_text())
+    assert "Horizontal lines" not in page.text("p")
+    assert "matching" not in page.text("caption")
+
+
+def test_tracks_that_every_method_misses_link_to_their_files(tmp_path):
+    store = write_classes(tmp_path / "store", n_tracks=30)
+    give_files(store, tmp_path / "a b")
+    folder = write_report_run(store.runs / "folder-1", skill={"nn": 0.2, "rbf-sl": 0.2}, n_tracks=30)
+    gone, *others = [miss.track for miss in missed_by_all(read_run(folder))]
+    (tmp_path / "a b" / f"{gone}.wav").unlink()
+    written = report(folder)
+    page = Page.of(written)
+    assert [record["track"] for record in records(written, "errors")] == [gone, *others]
+    assert [row[0] for row in page.tables["errors"][1:]] == [gone, *others][:20]
+    links = [link for link in page.attributes("href") if link.startswith("file:")]
+    assert links == [(tmp_path / "a b" / f"{track}.wav").as_uri() for track in others[:19]]
 
 
 def test_the_page_loads_nothing_from_elsewhere(grid):
@@ -158,6 +197,8 @@ def test_figures_are_saved_as_png_and_svg_and_tables_as_csv_and_latex(grid):
     assert all(
         found == ({".png", ".svg"} if kind == "figures" else {".csv", ".tex"}) for (kind, _), found in stems.items()
     )
+    methods = {"one-methods.md", "one-methods.tex", "two-methods.md", "two-methods.tex", "references.bib"}
+    assert {path.name for path in grid.methods} == methods
     names = {name for _, name in stems}
     assert {
         "one-curve",
@@ -176,7 +217,7 @@ def test_figures_are_saved_as_png_and_svg_and_tables_as_csv_and_latex(grid):
 
 
 def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
-    folder = write_report_run(tmp_path / "run", TARGETS, skill=SMALL, n_tracks=30)
+    folder = write_report_run(tmp_path / "run", TARGETS, skill={"rbf-sl": 0.9}, n_tracks=30)
     contents = [
         {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
         for out in (tmp_path / "a", tmp_path / "b")
@@ -186,20 +227,10 @@ def test_the_same_run_gives_the_same_report_to_the_byte(tmp_path):
     assert contents[0] == contents[1]
 
 
-def test_latex_is_escaped_and_marks_the_best():
-    rows = [[Cell("R&B_50%"), Cell("0.5", "[0.1, 0.9]", best=True)], [Cell(r"a\b{c}~^#$"), Cell("0.4")]]
-    latex = Table("t", "Title", "Caption.", ["class", "r²"], rows, []).to_latex()
-    assert r"R\&B\_50\% & \textbf{0.5} {\scriptsize [0.1, 0.9]} \\" in latex
-    assert r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\#\$ & 0.4 \\" in latex
-    assert r"class & r\textsuperscript{2} \\" in latex
-    assert r"\begin{tabular}{lr}" in latex
-    assert latex.index(r"\toprule") < latex.index(r"\midrule") < latex.index(r"\bottomrule")
-
-
 def test_a_latex_table_has_the_cells_of_the_page(grid):
     (path,) = [path for path in grid.tables if path.name == "one-scores.tex"]
     lines = [line.removesuffix(r" \\") for line in path.read_text().splitlines() if line.endswith(r"\\")]
-    assert [line.split(" & ")[0] for line in lines] == ["metric", "accuracy", "macro-F1"]
+    assert [name for line in lines if (name := line.split(" & ")[0])] == ["approach", "rbf-sl", "nn"]
     assert {line.count(" & ") for line in lines} == {2}
 
 
@@ -231,7 +262,7 @@ def test_a_run_without_finished_trainings_shows_its_dataset(tmp_path):
     written = report(write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, done=0))
     assert "0 of 10 trainings" in written.progress[0]
     assert "no scores" in written.progress[0]
-    assert Page.of(written).texts("h2") == ["Dataset", "Provenance"]
+    assert Page.of(written).texts("h2") == ["Methods", "Dataset", "Provenance"]
 
 
 def test_a_run_may_finish_while_it_is_read(tmp_path, monkeypatch):
@@ -273,9 +304,10 @@ def test_a_similarity_without_its_plugin_loses_only_its_figure(tmp_path):
 def test_a_single_target_without_a_declared_range_is_reported(tmp_path):
     task = Regression((Target("tempo"),))
     written = report(write_report_run(tmp_path / "run", task, skill=SMALL, n_tracks=30))
-    rows = [row[0] for row in Page.of(written).tables["scores"][1:]]
-    assert rows[0] == "r, mean"
-    assert "tempo" not in rows
+    heading, *rows = Page.of(written).tables["scores"]
+    assert heading[:2] == ["approach", "r, mean"]
+    assert "tempo" not in heading
+    assert [row[0] for row in rows] == list(SMALL)
 
 
 def test_a_damaged_table_is_an_error_that_names_it(tmp_path):
@@ -352,10 +384,11 @@ def test_a_report_replaces_an_earlier_report_and_nothing_else(tmp_path):
 
 def test_the_command_writes_the_report_into_the_run(mirembed):
     folder = write_report_run(mirembed.folder / "mirembed-store" / "runs" / "folder-1", skill=SMALL, n_tracks=30)
-    done = mirembed("report", "folder")
+    done = mirembed("report", "folder", "--width", "3", "--font-size", "7")
     page = Path("mirembed-store/runs/folder-1/report/index.html")
     assert str(page) in done.stdout
-    assert "7 figures and 12 tables" in done.stdout
+    assert "8 figures, 13 tables" in done.stdout
+    assert len(list((folder / "report" / "figures").glob("*-3in.pdf"))) == 8
     assert (folder / "report" / "index.html").is_file()
 
 
@@ -367,7 +400,8 @@ def test_the_command_writes_elsewhere_and_lists_the_files_as_json(tmp_path, monk
     content = json.loads(printed.out)
     assert content["page"] == "elsewhere/index.html"
     assert "elsewhere/tables/scores.csv" in content["tables"]
-    assert all(Path(name).is_file() for name in [*content["figures"], *content["tables"]])
+    assert all(Path(name).is_file() for name in [*content["figures"], *content["tables"], *content["methods"]])
+    assert {"elsewhere/figures/loss-3.5in.pdf", "elsewhere/figures/loss-7in.pdf"} <= set(content["figures"])
     assert "4 of 10 trainings" in content["progress"][0]
     assert "4 of 10 trainings" in printed.err
     assert not Path("run", "report").exists()
@@ -413,3 +447,26 @@ def test_a_legend_has_as_many_columns_as_fit_into_the_figure(labels: list[str], 
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
+
+
+# In a browser
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+def test_the_page_fits_a_phone_says_where_a_table_goes_on_and_shows_the_band_of_a_selected_curve(tmp_path):
+    skill = {"nn": 0.5, "fl": 0.5, "rbf-sl": 0.9, "cosine-sl": 0.7}
+    run = write_report_run(tmp_path / "run", TARGETS, skill=skill, n_tracks=30)
+    written = write_report(run, None, Registry.discover())
+    with chromium(tmp_path / "profile") as browser:
+        page = browser.open(written.page.as_uri(), PHONE, touch=True, marker="first-contentful-paint")
+        assert page.errors == []
+        assert page("document.documentElement.scrollWidth") <= PHONE[0]
+        cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+        page.until(f"{cut}.length > 0 && {cut}.every((one) => one.parentElement.matches('.wide.more'))")
+        band = "getComputedStyle(document.querySelector('#learning-curves .band[data-curve=\"2\"] use')).fillOpacity"
+        assert page(band) == "0"
+        page.click("#learning-curves .key[data-curve='2']")
+        assert float(page(band)) > 0.1
+        page.click("#learning-curves .key[data-curve='2']")
+        assert page(band) == "0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ import sklearn.metrics
 from report_pages import Page, records, report
 from small_reports import CLASSES, TAGS, TARGETS, write_grid, write_report_run
 
-from mirembed import Classification, Tags
+from mirembed import Tags
 from mirembed.reports.report import WrittenReport
 from mirembed.runs.record import read_run
-from mirembed.store.files import read_table, write_table
+from mirembed.store.files import write_table
 
 pytestmark = pytest.mark.slow
 
@@ -379,29 +378,3 @@ def test_a_single_train_size_makes_no_curve(tmp_path):
         write_report_run(tmp_path / "grid" / name, skill=SMALL, n_tracks=30, epochs=100 if name == "one" else 30)
     written = report(write_grid(tmp_path / "grid", ["one", "two"]))
     assert "Training tracks" not in Page.of(written).texts("h2")
-
-
-# LaTeX
-
-
-def test_latex_of_all_tables_is_escaped_and_has_as_many_cells_in_every_row(tmp_path):
-    names = ("R&B 100%", "$5_#1", r"a\b{c}~^")
-    rows = [row | {"similarity.gamma": "<2>", "learner.C": "1_0%"} for row in SELECTION]
-    for task in (Tags(names), Classification(names)):
-        folder = tmp_path / type(task).__name__
-        write_report_run(folder, task, skill=SMALL, n_tracks=30, probabilities=True, retrieval=True)
-        if isinstance(task, Classification):
-            write_table(folder / "selection.parquet", read_table(folder / "predictions.parquet").from_pylist(rows))
-        written = report(folder)
-        tables = [path for path in written.tables if path.suffix == ".tex"]
-        assert {"retrieval", "reliability", "pooled"} <= {path.stem for path in tables}
-        for path in tables:
-            comment, needs, begin, *lines, end = path.read_text().splitlines()
-            assert (comment[0], needs[0], end) == ("%", "%", r"\end{tabular}")
-            n_columns = len(re.fullmatch(r"\\begin\{tabular\}\{([lr]+)\}", begin)[1])
-            lines = [line for line in lines if line not in (r"\toprule", r"\midrule", r"\bottomrule")]
-            for line in lines:
-                assert line.endswith(r" \\")
-                assert len(re.findall(r"(?<!\\)&", line)) == n_columns - 1
-                assert not re.search(r"(?<!\\)[%$#_]|(?<!\\textasciitilde\{\})~|[<>|]", line)
-                assert len(re.findall(r"(?<!\\)\{", line)) == len(re.findall(r"(?<!\\)\}", line))

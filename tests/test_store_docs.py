@@ -166,7 +166,7 @@ def test_a_comparison_has_the_columns_shown_in_the_docs(work, capsys):
     capsys.readouterr()
     invoke("compare", str(run))
     printed = capsys.readouterr().out
-    (told,) = blocks(sections(read("docs/researchers.md"), 2)["Comparing"], "console")
+    (told,) = blocks(sections(read("docs/comparing.md"), 2)["Comparing"], "console")
 
     def headings(text: str) -> list[list[str]]:
         lines = [line for line in text.splitlines() if line.startswith("┃")]
@@ -176,7 +176,7 @@ def test_a_comparison_has_the_columns_shown_in_the_docs(work, capsys):
 
 
 def test_the_statistical_tests_named_in_the_docs_exist():
-    text = sections(read("docs/researchers.md"), 2)["Comparing"]
+    text = sections(read("docs/comparing.md"), 2)["Comparing"]
     names = re.findall(r"`(\w+)`", text[text.index("mirembed.statistics") :])
     assert "holm" in names
     assert [name for name in names if not callable(getattr(statistics, name, None))] == []

@@ -50,22 +50,33 @@ class Plan:
     Attributes
     ----------
     store : Store
+    registry : Registry
     runs : list of PlannedRun
     repeats : RunFolder or None
         The run whose settings were given.
     """
 
     store: Store
+    registry: Registry
     runs: list[PlannedRun]
     repeats: RunFolder | None
 
     def run(self, *, jobs: int, command: str, progress: Progress) -> tuple[Path, list[Result]]:
-        """Run them; see `mirembed.evaluate.experiment.run_experiment`."""
-        from mirembed.evaluate.experiment import run_experiment
+        """Run them, and write the cards of the models that are kept.
 
-        return run_experiment(
+        See `mirembed.evaluate.experiment.run_experiment`.
+        """
+        from mirembed.evaluate.experiment import run_experiment
+        from mirembed.model_card import write_card
+        from mirembed.models.saved import list_models
+
+        folder, results = run_experiment(
             self.runs, self.store, jobs=jobs, command=command, repeats=self.repeats, progress=progress
         )
+        for result in results:
+            for kept in list_models(result.run.models):
+                write_card(kept, self.store, self.registry)
+        return folder, results
 
     def estimate(self, *, jobs: int, progress: Progress) -> Estimate:
         """Estimate what they cost; see `mirembed.evaluate.estimate.estimate`."""
@@ -114,7 +125,7 @@ def plan(
     settings = _settings(given, where, config, repeats, preset)
     all_needed = preset is None or bool(given.get("dataset"))
     runs = plan_experiment(settings, store, registry, all_needed=all_needed, progress=progress)
-    return Plan(store, runs, repeats)
+    return Plan(store, registry, runs, repeats)
 
 
 def _settings(

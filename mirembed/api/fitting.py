@@ -107,6 +107,7 @@ def fit_models(
     from mirembed.fit.names import check_name
     from mirembed.fit.resolve import resolve_settings
     from mirembed.fit.saved import SavedNetwork, needed_features
+    from mirembed.model_card import write_card
     from mirembed.store.tracks import open_tracks
     from mirembed.workers import available_jobs
 
@@ -141,6 +142,8 @@ def fit_models(
             command=command,
             progress=progress,
         )
+    for model in models:
+        write_card(model.folder, store, registry)
     _prepare_queries(store, registry, Spec.parse(tracks.info.spec), models)
     return Fits(tracks, models)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,13 +53,19 @@ def read_folders(root: Path) -> dict[str, FolderState]:
     return found
 
 
-def changed_folders(root: Path, before: Mapping[str, FolderState]) -> list[str]:
+def changed_folders(root: Path, before: Iterable[tuple[bytes, int]]) -> list[str]:
     """Return the folders whose modification time has changed, or that are missing, without searching them.
 
     A new folder changes the folder that contains it.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+    before : iterable of (bytes, int)
+        Paths relative to ``root``, and modification times in nanoseconds.
     """
-    top = os.fspath(root)
-    return [name for name, state in before.items() if _mtime(f"{top}/{name}") != state.mtime_ns]
+    top = os.fsencode(root) + b"/"
+    return [os.fsdecode(name) for name, mtime_ns in before if _mtime(top + name) != mtime_ns]
 
 
 def is_missing(folder: Path) -> bool:
@@ -71,7 +77,7 @@ def is_missing(folder: Path) -> bool:
         return True
 
 
-def _mtime(folder: str) -> int:
+def _mtime(folder: bytes) -> int:
     try:
         status = os.stat(folder)  # noqa: PTH116
     except OSError:

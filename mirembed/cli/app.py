@@ -1,4 +1,4 @@
-"""The class of the program and its command groups: Typer, with help that names no Python types, and a quick start.
+"""The class of the program and its command groups: Typer, with help of its own, and a quick start.
 
 A program with many commands builds the parameters of all of them to run one, and imports pydantic to read a string.
 That takes a third of the time of a short command, so both are left out where they change nothing.
@@ -18,12 +18,14 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from mirembed.cli.help import with_hint, write_help
+
 
 class App(typer.Typer):
-    """A Typer that shows a flag without a value (not ``--json <bool>``) and an argument without its Python type."""
+    """A Typer whose help has two columns, and whose errors name the flag that was probably meant."""
 
     def __init__(self, cls: type[TyperGroup] | None = None, **settings: Any) -> None:
-        super().__init__(cls=cls or Group, **settings)
+        super().__init__(cls=cls or Group, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
         """Run the command that the command line names; no other is built if it comes first there."""
@@ -41,6 +43,12 @@ class App(typer.Typer):
 
 
 class _Command(TyperCommand):
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        write_help(self, ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return with_hint(self, lambda: super(_Command, self).parse_args(ctx, args))
+
     def get_params(self, ctx: Any) -> list[Any]:
         return _prepared(super().get_params(ctx))
 
@@ -48,19 +56,22 @@ class _Command(TyperCommand):
 class Group(TyperGroup):
     """The class of command groups."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        write_help(self, ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; the error of an unknown flag names the one that was probably meant."""
+        return with_hint(self, lambda: super(Group, self).parse_args(ctx, args))
+
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, without the types of flags and arguments."""
+        """Return the parameters, which read plain values themselves."""
         return _prepared(super().get_params(ctx))
 
 
 def _prepared(parameters: list[Any]) -> list[Any]:
-    """Hide the types of flags and arguments, and let parameters read plain values themselves."""
+    """Let parameters read plain values themselves."""
     for parameter in parameters:
-        if isinstance(parameter, TyperOption) and parameter.is_flag:
-            parameter.metavar = ""
-        elif isinstance(parameter, TyperArgument):
-            # Its name is its metavar, and Typer has no setting for the type.
-            parameter.display_type_rich = _no_type  # type: ignore[method-assign]
         if isinstance(parameter, TyperOption | TyperArgument) and "process_value" not in vars(parameter):
             parameter.process_value = functools.partial(_value, parameter)  # type: ignore[method-assign]
     return parameters
@@ -97,7 +108,3 @@ def _is_any_path(given: Any) -> bool:
 
 def _is_readable(path: str | Path) -> bool:
     return not os.path.exists(path) or os.access(path, os.R_OK)  # noqa: PTH110 (it never raises)
-
-
-def _no_type(ctx: Any) -> None:
-    return None

@@ -38,7 +38,7 @@ def list_all(
     print_result(json, lambda: [dataset.to_json() for dataset in datasets], [Table(columns, rows), hint])
 
 
-@app.command("show")
+@app.command("show", epilog="Example: mirembed datasets show gtzan")
 def show(name: options.DatasetName, json: options.Json = False) -> None:
     """Show a dataset: where to get it, license, citation, expected files, official folds and known faults."""
     from mirembed.datasets.catalog import describe
@@ -48,7 +48,7 @@ def show(name: options.DatasetName, json: options.Json = False) -> None:
     print_result(json, lambda: asdict(description), paragraphs)
 
 
-@app.command("check")
+@app.command("check", epilog="Example: mirembed datasets check gtzan --audio GTZAN")
 def check(
     name: options.DatasetName,
     audio: options.AudioFolder = None,
@@ -95,7 +95,7 @@ def check(
     raise typer.Exit(0 if report.sound else 1)
 
 
-@app.command("fetch")
+@app.command("fetch", epilog="Example: mirembed datasets fetch ballroom --audio Ballroom")
 def fetch(
     name: options.DatasetName,
     audio: Annotated[Path, typer.Option(metavar="DIR", help="The dataset's audio folder; it is created if necessary.")],

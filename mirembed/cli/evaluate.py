@@ -18,23 +18,20 @@ if TYPE_CHECKING:
     from mirembed.compare.families import Family
     from mirembed.evaluate.experiment import Result
 
-_KEEP = "What to save in the run"
-"""A panel of its own in the help: these long flags would leave the other ones too little room for their help."""
-
 
 def evaluate(
     context: typer.Context,
     dataset: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="Dataset in the store; repeatable. Default: the only one.")
+        list[str] | None, typer.Option(metavar="SPEC", help="Dataset; repeatable. Default: the only one stored.")
     ] = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Use the settings of an experiment file or of a run. Flags override it."),
+        typer.Option(metavar="FILE", help="Settings of a file or a run; flags override them."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Use the settings of an experiment that comes with mirembed: paper."),
+        typer.Option(metavar="NAME", help="Settings that come with mirembed: paper."),
     ] = None,
     cv: Annotated[int | None, typer.Option(metavar="N", help=f"Number of folds. Default: {defaults.N_FOLDS}.")] = None,
     folds: Annotated[
@@ -45,20 +42,14 @@ def evaluate(
             "table with the columns id and fold.",
         ),
     ] = None,
-    splits: Annotated[
-        int | None, typer.Option(metavar="N", help="Use this number of random splits instead of cross-validation.")
-    ] = None,
+    splits: Annotated[int | None, typer.Option(metavar="N", help="Random splits instead of cross-validation.")] = None,
     test_size: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE", help=f"Share of the tracks tested in each random split. Default: {defaults.TEST_SIZE}."
-        ),
+        typer.Option(metavar="SHARE", help=f"Share tested in each random split. Default: {defaults.TEST_SIZE}."),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="METHOD", help="Method that the others are compared with. Default: the first that is trained."
-        ),
+        typer.Option(metavar="METHOD", help="Method to compare with. Default: the first trained."),
     ] = None,
     train_size: Annotated[
         list[str] | None,
@@ -75,16 +66,14 @@ def evaluate(
     label_similarity: options.LabelSimilarity = None,
     learner: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SPEC", help=f"Learner, such as svm or svm:C=10; repeatable. Default: {defaults.LEARNER}."
-        ),
+        typer.Option(metavar="SPEC", help=f"Learner, such as svm:C=10; repeatable. Default: {defaults.LEARNER}."),
     ] = None,
     from_: Annotated[
         list[str] | None,
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Also evaluate the network of this model, fitting only a learner in each fold; repeatable.",
+            help="Also evaluate the trained network of this model; repeatable.",
         ),
     ] = None,
     epochs: options.Epochs = None,
@@ -112,16 +101,13 @@ def evaluate(
     ] = None,
     keep_models: Annotated[
         bool | None,
-        typer.Option(
-            "--keep-models/--no-keep-models", rich_help_panel=_KEEP, help="Save the models of all folds in the run."
-        ),
+        typer.Option("--keep-models/--no-keep-models", help="Save the models of all folds in the run."),
     ] = None,
     keep_embeddings: Annotated[
         bool | None,
         typer.Option(
             "--keep-embeddings/--no-keep-embeddings",
-            rich_help_panel=_KEEP,
-            help="Save the embeddings of all tracks at every checkpoint of every fold.",
+            help="Save the embeddings of every checkpoint of all folds.",
         ),
     ] = None,
     exclude: options.Exclude = None,
@@ -134,7 +120,7 @@ def evaluate(
         bool,
         typer.Option(
             "--dry-run",
-            help="Only print what would be trained, with an estimate of its cost from a few measured steps.",
+            help="Print what would be trained, with its estimated cost.",
         ),
     ] = False,
     json: options.Json = False,

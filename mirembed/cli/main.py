@@ -19,6 +19,7 @@ from mirembed.cli import (
     datasets,
     duplicates,
     evaluate,
+    export,
     extract,
     fit,
     playlist,
@@ -46,18 +47,32 @@ app = App(
     epilog="To start: mirembed extract, mirembed fit --similarity rbf, mirembed evaluate --cv 10. "
     "Without --dataset, they use demo music that mirembed synthesizes.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
 )
-for command in (
-    *(extract.extract, fit.fit, evaluate.evaluate, runs.compare, runs.report),
-    *(apply.embed, apply.predict, update.update, similar.similar, playlist.playlist),
-    *(duplicates.duplicates, library_map.map, tag.tag),
-):
-    app.command(command.__name__)(command)
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(store.app, name="store")
+for panel, commands in {
+    "Train and evaluate": (
+        (extract.extract, "mirembed extract --dataset gtzan --audio GTZAN"),
+        (fit.fit, "mirembed fit --similarity rbf --epochs 100"),
+        (evaluate.evaluate, "mirembed evaluate --cv 10 --approach rbf-sl --approach stats"),
+        (runs.compare, "mirembed compare demo-20261129 --against stats"),
+        (runs.report, "mirembed report demo-20261129 --out report"),
+        (apply.embed, "mirembed embed demo-rbf-sl Music --out embeddings.parquet"),
+        (apply.predict, "mirembed predict demo-rbf-sl Music --top 3 --out styles.csv"),
+        (export.export, "mirembed export demo-rbf-sl --onnx network.onnx"),
+    ),
+    "Use a music library": (
+        (update.update, "mirembed update library-rbf-sl"),
+        (similar.similar, 'mirembed similar library-rbf-sl "slow harbor" --max-per-artist 2'),
+        (playlist.playlist, 'mirembed playlist library-rbf-sl --from "slow harbor" --to house --out x.m3u8'),
+        (duplicates.duplicates, "mirembed duplicates library-rbf-sl --out copies.csv"),
+        (library_map.map, "mirembed map library-rbf-sl --out map.html"),
+        (tag.tag, "mirembed tag library-rbf-sl Music --min-score 0.8"),
+    ),
+}.items():
+    for command, example in commands:
+        app.command(command.__name__, rich_help_panel=panel, epilog=f"Example: {example}")(command)
+app.add_typer(datasets.app, name="datasets", rich_help_panel="Look after")
+app.add_typer(plugins.app, name="plugins", rich_help_panel="Look after")
+app.add_typer(store.app, name="store", rich_help_panel="Look after")
 
 
 def _print_version(value: bool) -> None:

@@ -25,7 +25,7 @@ def map(  # noqa: A001
         str,
         typer.Option(
             metavar="NAME",
-            help=r"How to place the tracks: pca, or umap, which is slower (pip install 'mirembed\[map]').",
+            help="How to place the tracks: pca, or umap, which is slower (pip install 'mirembed[map]').",
         ),
     ] = "pca",
     random_seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the random numbers of UMAP.")] = 0,

@@ -51,7 +51,7 @@ Similarities: TypeAlias = Annotated[
     typer.Option(
         "--similarity",
         metavar="SPEC",
-        help="Similarity to learn, such as rbf or rbf:gamma=2 (approach SPEC-sl); repeatable.",
+        help="Similarity to learn, such as rbf:gamma=2 (approach SPEC-sl); repeatable.",
     ),
 ]
 Approaches: TypeAlias = Annotated[
@@ -65,7 +65,7 @@ Approaches: TypeAlias = Annotated[
 ]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Similarity of the labels, if it differs from that of the embeddings."),
+    typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the same."),
 ]
 Epochs: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
@@ -75,13 +75,11 @@ Batch: TypeAlias = Annotated[
 ]
 Optimizer: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help=f"Optimizer from torch, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
+    typer.Option(metavar="SPEC", help=f"A torch optimizer, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
 ]
 Excerpt: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        metavar="FRAMES", help=f"Length of the excerpt that each epoch takes from a track. Default: {defaults.EXCERPT}."
-    ),
+    typer.Option(metavar="FRAMES", help=f"Frames that an epoch draws from a track. Default: {defaults.EXCERPT}."),
 ]
 Deltas: TypeAlias = Annotated[
     bool | None,
@@ -102,7 +100,7 @@ Normalize: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="TRACKS",
-        help="Tracks whose statistics normalize the input: training (the default), or dataset (all, as in the paper).",
+        help="Tracks whose statistics normalize the input: training (default), or dataset (all, as in the paper).",
     ),
 ]
 Metric: TypeAlias = Annotated[
@@ -125,7 +123,7 @@ InnerCv: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Inner folds of --select. Default: {defaults.INNER_FOLDS}.")
 ]
 Exclude: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out the tracks with known faults.")
+    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out tracks with known faults.")
 ]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
 AcceptFailures: TypeAlias = Annotated[
@@ -146,14 +144,12 @@ Timeout: TypeAlias = Annotated[
 ]
 Jobs: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        metavar="N", min=1, help="Worker processes. Default: one per core. Their number does not change the results."
-    ),
+    typer.Option(metavar="N", min=1, help="Worker processes. Default: one per core. Results do not depend on it."),
 ]
 Executor: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help=r"Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed\[dask]')."
+        metavar="NAME", help="Where the work runs: local, or dask, a Dask cluster (pip install 'mirembed[dask]')."
     ),
 ]
 Scheduler: TypeAlias = Annotated[
@@ -161,14 +157,13 @@ Scheduler: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="cpu, cuda, or auto (the default), which uses a CUDA device if there is one."),
+    typer.Option(metavar="NAME", help="cpu, cuda or auto (default): cuda if there is one."),
 ]
 Engine: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Engine that computes the network: numba (the fused engine, fast), torch, or auto (the default): "
-        "numba where it works.",
+        help="What computes the network: numba (the fused engine), torch, or auto (default): numba where it works.",
     ),
 ]
 Out: TypeAlias = Annotated[
@@ -279,9 +274,14 @@ def jobs_or_cores(jobs: int | None) -> int:
 
 
 def check_out(
-    out: Path | None, suffixes: Sequence[str] = TABLE_SUFFIXES, *, force: bool = False, bom: bool = False
+    out: Path | None,
+    suffixes: Sequence[str] = TABLE_SUFFIXES,
+    *,
+    force: bool = False,
+    bom: bool = False,
+    flag: str = "--out",
 ) -> None:
-    """Refuse an ``--out`` file with another suffix, that exists, or that cannot be written, before any work is done.
+    """Refuse a file to write with another suffix, that exists, or that cannot be written, before any work is done.
 
     Raises
     ------
@@ -295,10 +295,10 @@ def check_out(
             raise SpecError("--bom needs --out FILE.csv")
         return
     if out.suffix.lower() not in suffixes:
-        raise SpecError(f"--out {out}: expected a file name ending in {' or '.join(suffixes)}")
+        raise SpecError(f"{flag} {out}: expected a file name ending in {' or '.join(suffixes)}")
     if bom and out.suffix.lower() != ".csv":
         raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
-    check_output(out, force=force)
+    check_output(out, force=force, flag=flag)
 
 
 def exit_with_failures(failures: Sequence[tuple[Path, str]]) -> None:

@@ -47,6 +47,7 @@ def playlist(
     paths: Annotated[
         Literal["relative", "absolute"] | None,
         typer.Option(
+            metavar="KIND",
             help="Paths in the file: relative to its folder (the default, which VLC, Navidrome, beets and phones read, "
             "even after the playlist and the music have moved together), or absolute.",
         ),

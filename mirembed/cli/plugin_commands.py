@@ -155,7 +155,7 @@ def load_commands(hooks: Iterable[CommandHook], own: Collection[str]) -> PluginC
 
 
 def _call(hook: CommandHook) -> dict[str, Any]:
-    app = App(pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app = App()
     with contextlib.redirect_stdout(sys.stderr):  # what the hook prints is no command's result
         hook.call(app)
     if app.registered_callback is not None:

@@ -80,7 +80,7 @@ def _broken_text(broken: BrokenPlugin, verbose: bool) -> str:
     return f"broken: {broken}; {broken.remedy}" + f"\n{broken.details}" * verbose
 
 
-@app.command("show")
+@app.command("show", epilog="Example: mirembed plugins show gru")
 def show(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A plugin, DISTRIBUTION/PLUGIN, or a whole distribution.")
@@ -118,7 +118,7 @@ def _text(description: Description) -> Iterator[str | Table]:
         yield "  no parameters"
 
 
-@app.command("check")
+@app.command("check", epilog="Example: mirembed plugins check my_network")
 def check(
     spec: Annotated[
         Spec, typer.Argument(metavar="NAME", parser=Spec.parse, help="A plugin: NAME or NAME:PARAM=VALUE.")
@@ -154,7 +154,7 @@ def _failure(outcome: Outcome) -> str:
     return f"{outcome.check}: {outcome.reason}" + "".join(f"\n  {key}: {text}" for key, text in details.items() if text)
 
 
-@app.command("new")
+@app.command("new", epilog="Example: mirembed plugins new network tcn")
 def new(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="dataset, features, network, similarity or learner.")],
     name: Annotated[

@@ -183,10 +183,23 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Output folder. Default: the folder report inside the run.")
     ] = None,
+    width: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="INCHES",
+            min=1,
+            max=30,
+            help="Width of the figures as PDF; repeatable. Default: 3.5 and 7, a column and a page.",
+        ),
+    ] = None,
+    font_size: Annotated[
+        float,
+        typer.Option(metavar="POINTS", min=3, max=40, help="Size of the text in the figures as PDF."),
+    ] = 8.0,
     store: options.StoreFolder = options.DEFAULT_STORE,
     json: options.Json = False,
 ) -> None:
-    """Write the report of a run: an HTML page, figures (PNG, SVG) and tables (CSV, LaTeX).
+    """Write the report of a run: an HTML page, figures (PNG, SVG, PDF), tables (CSV, LaTeX) and a methods section.
 
     For an unfinished run, it covers the folds finished so far.
     """
@@ -194,15 +207,21 @@ def report(
 
     logging.getLogger("matplotlib").addHandler(logging.NullHandler())  # it warns where it cannot keep a cache
     with interruptible():
+        from mirembed.reports.paper import WIDTHS
         from mirembed.reports.report import write_report
         from mirembed.runs.summary import find_run
 
     say_when_interrupted(STARTS_OVER)
     folder = find_run(Store(store).runs, run).folder
     with ConsoleProgress() as progress:
-        written = write_report(folder, out, options.discover(), progress)
+        written = write_report(
+            folder, out, options.discover(), progress, widths=sorted(set(width or WIDTHS)), font_size=font_size
+        )
     for line in written.progress:
         typer.echo(line, err=True)
-    n_figures, n_tables = len(written.figures) // 2, len(written.tables) // 2  # each is written in two formats
-    beside = f"{counted(n_figures, 'figure')} and {counted(n_tables, 'table')} beside it"
+    n_figures, n_tables = (
+        sum(path.suffix == suffix for path in found)
+        for found, suffix in ((written.figures, ".svg"), (written.tables, ".csv"))
+    )
+    beside = f"{counted(n_figures, 'figure')}, {counted(n_tables, 'table')} and the methods in words beside it"
     print_result(json, lambda: asdict(written), [f"report: {written.page}", beside])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirembed.cli import options
+from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
 from mirembed.errors import StoreError
 from mirembed.interruption import RESUMES, raise_if_interrupted, say_when_interrupted
@@ -21,14 +22,13 @@ if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
     from mirembed.runs.summary import RunSummary
 
-app = typer.Typer(
-    name="store",
+app = App(
     help="Show what is in a store or which files failed, verify it, merge its small files, or remove something.",
     no_args_is_help=True,
 )
 
 
-@app.command("info")
+@app.command("info", epilog="Example: mirembed store info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """List what is in a store, with the disk space that it takes."""
     from mirembed.inventory import contents
@@ -37,7 +37,7 @@ def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json 
     print_result(json, lambda: asdict(found), _tables(found))
 
 
-@app.command("failures")
+@app.command("failures", epilog="Example: mirembed store failures")
 def failures(
     dataset: Annotated[
         Spec | None, typer.Option(metavar="SPEC", parser=Spec.parse, help="Only those of this dataset.")
@@ -60,7 +60,7 @@ def failures(
     )
 
 
-@app.command("verify")
+@app.command("verify", epilog="Example: mirembed store verify")
 def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Read everything in a store, and report what is damaged and what to do. Nothing is changed.
 
@@ -77,7 +77,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     raise typer.Exit(1 if faults else 0)
 
 
-@app.command("compact")
+@app.command("compact", epilog="Example: mirembed store compact")
 def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
     """Merge the small files of a store's features."""
     from mirembed.store.compact import compact as run
@@ -93,12 +93,12 @@ def compact(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Js
     print_result(json, lambda: done, lines)
 
 
-@app.command("rm")
+@app.command("rm", epilog="Example: mirembed store rm model:demo-rbf-sl")
 def rm(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME...",
+            metavar="NAME",
             help="model:NAME (with its embeddings), embeddings:NAME, run:NAME, dataset:SPEC, features:NAME, cache "
             "(what is rebuilt if missing), or unused (what no dataset or model refers to).",
         ),

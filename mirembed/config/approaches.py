@@ -19,6 +19,14 @@ UNTRAINED_BASELINES = ("chance", "stats", "untrained")
 FROM = "from-"
 """Before the name of a model: the approach that uses its network without training it."""
 
+_BASELINES = {
+    "nn": "a network trained to predict the labels, and its own predictions",
+    "fl": "the embeddings of the network that nn trains, given to a learner",
+    "chance": "no audio: the most frequent class, the majority for each tag, or the mean of each target",
+    "stats": "mean and standard deviation of the features over time, given to a learner: no network",
+    "untrained": "the embeddings of a network with random weights, given to a learner",
+}
+
 Training: TypeAlias = tuple[str | None, str | None, str]
 """Features, network and what it is trained for: methods with the same training share it."""
 
@@ -105,6 +113,19 @@ class Approach:
         labels = changed if labels_follow else self.label_similarity
         labels = Spec(labels.name, {**labels.parameters, **label_similarity})
         return Approach(f"{changed}-sl", changed, labels)
+
+    def explain(self) -> str:
+        """Say in a line what the approach is.
+
+        >>> Approach.parse("rbf-sl").explain()
+        'embeddings trained to be as similar (rbf) as the labels are, given to a learner'
+        """
+        if self.model is not None:
+            return "the embeddings of a saved network, which is not trained here, given to a learner"
+        if self.similarity is None:
+            return _BASELINES[self.name]
+        labels = "" if self.label_similarity in (None, self.similarity) else f" ({self.label_similarity})"
+        return f"embeddings trained to be as similar ({self.similarity}) as the labels are{labels}, given to a learner"
 
     @property
     def training(self) -> str:

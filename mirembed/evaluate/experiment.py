@@ -19,6 +19,7 @@ from mirembed.config import Settings, write_experiment
 from mirembed.config.settings import is_folds_file
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.datasets.changes import noting_changes
+from mirembed.datasets.folds_file import read_folds_file
 from mirembed.datasets.splits import Scheme
 from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
@@ -125,6 +126,8 @@ def plan_experiment(
     planned: list[PlannedRun] = []
     for one in settings:
         one.check()
+        if is_folds_file(one.folds):
+            read_folds_file(Path(str(one.folds)))  # a mistake in it is reported before anything large is read
         if one.metric is not None:
             metric_named(one.metric)
         one = replace(one, device=choose_device(one.device))

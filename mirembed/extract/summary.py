@@ -131,6 +131,8 @@ def file_lines(notes: Mapping[str, str], new: Sequence[Failure], failures: Seque
         if found:
             lines += [header, *(f"  {path}: {text}" for path, text in found[:_SHOWN])]
             lines += [f"  and {len(found) - _SHOWN} more"] * (len(found) > _SHOWN)
+    if any(failure.accepted for failure in new):
+        lines.append("accepted: until they change, later runs do not end with exit code 2 because of them")
     old = [failure for failure in failures if failure.path not in paths]
     if n_old := len({failure.path for failure in old}):
         n_open = len({failure.path for failure in old if not failure.accepted})

@@ -89,8 +89,7 @@ def compare(dataset: DatasetStore, audio: Path, command: str, without_embeddings
     """
     if is_missing(audio):
         return Staleness(command, str(audio), audio_missing=True)
-    before = dataset.folders()
-    folders = changed_folders(audio, before)
+    folders = changed_folders(audio, dataset.folder_times())
     failures = dataset.failures() if folders or without_embeddings else []
     failed = {failure.id: (failure.file_size, failure.file_mtime_ns) for failure in failures}
     lacking = sum(track not in failed for track in without_embeddings)
@@ -99,7 +98,7 @@ def compare(dataset: DatasetStore, audio: Path, command: str, without_embeddings
     changed = {absolute(audio / folder) for folder in folders}
     known = _listed_files(dataset, audio, failed)
     here = {path for path in known if path.rpartition("/")[0] in changed}
-    found = _audio_in(audio, folders, before)
+    found = _audio_in(audio, folders, dataset.folders())
     return Staleness(
         command,
         str(audio),

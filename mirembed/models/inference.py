@@ -19,7 +19,7 @@ from mirembed.extract.summary import file_lines
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.interruption import raise_if_interrupted
-from mirembed.models.kept import KeptEmbeddings, keeping_embeddings
+from mirembed.models.kept import KeptEmbedding, KeptEmbeddings, keeping_embeddings
 from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
@@ -111,26 +111,25 @@ def _embedded_files(
     kept: KeptEmbeddings,
 ) -> EmbeddedFiles:
     known = KnownRecordings(store)
+    resumed: dict[int, KeptEmbedding] = {}
     recordings: dict[int, str] = {}
-    rows: dict[int, NDArray[np.float32]] = {}
-    audio_hashes: dict[str, str | None] = {}
     for index, path in enumerate(paths):
         raise_if_interrupted()
         if (before := kept.of(path)) is not None:
-            recordings[index], rows[index] = before.recording, before.vector
-            audio_hashes[before.recording] = before.audio_hash
+            resumed[index] = before
         elif (name := known.of(path)) is not None:
             recordings[index] = name
     progress.start("embedding", len(paths))
-    progress.update(len(rows))
-    audio_hashes |= _audio_hashes(model, store, set(recordings.values()) - model.trained_on - audio_hashes.keys())
-    vectors = embed_recordings(
-        model, store, {name for index, name in recordings.items() if index not in rows}, progress, n_done=len(rows)
-    )
-    rows |= {index: vectors[name] for index, name in recordings.items() if index not in rows and name in vectors}
+    progress.update(len(resumed))
+    vectors = embed_recordings(model, store, set(recordings.values()), progress, n_done=len(resumed))
+    rows = {index: vectors[name] for index, name in recordings.items() if name in vectors}
+    rows |= {index: one.vector for index, one in resumed.items()}
+    recordings |= {index: one.recording for index, one in resumed.items()}
     missing = [index for index in range(len(paths)) if index not in rows]
     failures: dict[int, str] = {}
-    notes: dict[str, str] = {}
+    audio_hashes = _audio_hashes(model, store, {recordings[index] for index in rows} - model.trained_on)
+    audio_hashes |= {one.recording: one.audio_hash for one in resumed.values()}
+    notes = {printable(paths[index]): one.notes for index, one in resumed.items() if one.notes}
     if missing:
         files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
         with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:

@@ -24,7 +24,7 @@ from mirembed.interruption import RESUMES, STARTS_OVER, say_when_interrupted
 from mirembed.store import Store
 from mirembed.store.embeddings import vectors
 from mirembed.store.files import delete, read_table, write_table
-from mirembed.store.recordings import absolute
+from mirembed.store.recordings import absolute, real_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,14 +41,17 @@ class KeptEmbedding:
     Attributes
     ----------
     recording : str
-    vector : ndarray [units], float32
     audio_hash : str or None
         Digest of the decoded samples.
+    notes : str
+        Warnings about the file.
+    vector : ndarray [units], float32
     """
 
     recording: str
-    vector: NDArray[np.float32]
     audio_hash: str | None
+    notes: str
+    vector: NDArray[np.float32]
 
 
 @contextlib.contextmanager
@@ -88,7 +91,8 @@ class KeptEmbeddings:
     def __init__(self, store: Store, digest: str | None) -> None:
         self._store = store
         self._found: dict[tuple[str, int, int], tuple[KeptEmbedding, Path]] = {}
-        self._used: set[Path] = set()
+        self._used: set[tuple[str, int, int]] = set()
+        self._shards: set[Path] = set()
         self._waiting: dict[tuple[str, int, int], KeptEmbedding] = {}
         self._written_at = time.monotonic()
         self._start = "" if digest is None else f"embedded-{digest.rpartition(':')[2][:16]}-"
@@ -98,15 +102,16 @@ class KeptEmbeddings:
 
     def of(self, path: Path) -> KeptEmbedding | None:
         """Return the embedding of a file, if it was kept and the file has not changed."""
-        if not self._found or (found := self._found.get((absolute(path), *file_stamp(path)))) is None:
+        key = (absolute(path), *file_stamp(path)) if self._found else ("", -1, -1)
+        if (found := self._found.get(key)) is None:
             return None
-        self._used.add(found[1])
+        self._used.add(key)
         return found[0]
 
     def add(self, path: Path, file: ExtractedFile, vector: NDArray[np.float32]) -> None:
         """Add the embedding of a file, and write a shard from time to time."""
         key = (absolute(path), file.file_size, file.file_mtime_ns)
-        self._waiting[key] = KeptEmbedding(file.recording, vector, file.audio_hash)
+        self._waiting[key] = KeptEmbedding(file.recording, file.audio_hash, "; ".join(file.notes), vector)
         if len(self._waiting) >= SHARD_ROWS or time.monotonic() - self._written_at > SHARD_SECONDS:
             self.write()
 
@@ -119,29 +124,34 @@ class KeptEmbeddings:
         shard = self._store.cache / f"{self._start}{uuid.uuid4().hex[:8]}.parquet"
         try:
             write_table(shard, _table(waiting))
-            self._used.add(shard)
+            self._shards.add(shard)
         except StoreWriteError:
             self._start = ""
             say_when_interrupted(STARTS_OVER)
 
     def remove(self) -> None:
-        """Delete the shards that this object has written or has used, and folders that are empty then."""
-        for shard in self._used:
+        """Delete all shards but those with embeddings of other files, and the folders that are empty then."""
+        waiting = {
+            shard
+            for key, (_, shard) in self._found.items()
+            if key not in self._used and file_stamp(real_path(key[0])) == key[1:]
+        }
+        for shard in self._shards - waiting:
             with contextlib.suppress(StoreWriteError):
                 delete(shard)
-        if self._used:
+        if self._shards:
             with contextlib.suppress(OSError):
                 self._store.cache.rmdir()
                 self._store.root.rmdir()
-        self._used.clear()
 
     def _read(self, shard: Path) -> None:
         table = read_table(shard)
         keys = zip(*(table[name].to_pylist() for name in ("path", "file_size", "file_mtime_ns")), strict=True)
+        facts = zip(*(table[name].to_pylist() for name in ("recording", "audio_hash", "notes")), strict=True)
         # A copy, because Arrow's memory is read-only and torch warns about that.
-        columns = table["recording"].to_pylist(), np.array(vectors(table)), table["audio_hash"].to_pylist()
-        for key, embedding in zip(keys, map(KeptEmbedding, *columns), strict=True):
-            self._found[key] = embedding, shard
+        for key, (recording, audio_hash, notes), vector in zip(keys, facts, np.array(vectors(table)), strict=True):
+            self._found[key] = KeptEmbedding(recording, audio_hash, notes, vector), shard
+        self._shards.add(shard)
 
 
 def _table(rows: dict[tuple[str, int, int], KeptEmbedding]) -> pa.Table:
@@ -153,8 +163,10 @@ def _table(rows: dict[tuple[str, int, int], KeptEmbedding]) -> pa.Table:
         "path": pa.array(names, pa.string()),
         "file_size": pa.array(sizes, pa.int64()),
         "file_mtime_ns": pa.array(times, pa.int64()),
-        "recording": pa.array([row.recording for row in rows.values()], pa.string()),
-        "audio_hash": pa.array([row.audio_hash for row in rows.values()], pa.string()),
+        **{
+            name: pa.array([getattr(row, name) for row in rows.values()], pa.string())
+            for name in ("recording", "audio_hash", "notes")
+        },
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(stacked.reshape(-1)), stacked.shape[1]),
     }
     return pa.table(columns)

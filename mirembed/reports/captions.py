@@ -6,13 +6,13 @@ from mirembed.progress import counted
 from mirembed.runs.record import RunRecord
 
 
-def best_marks(n_tests: int) -> str:
-    """Return the sentence of a caption that explains which scores are marked."""
-    if not n_tests:
-        return "No declared comparison was tested, so no score is marked."
+def best_marks(marked: bool) -> str:
+    """Return the sentence of a caption that explains the mark of the best scores; empty if there is no such mark."""
+    if not marked:
+        return ""
     return (
-        "Bold with a star: significantly better in every comparison of the method that was declared before training, "
-        "after Holm's correction. Other scores are not marked."
+        " Bold with a star: significantly better in every comparison of the method that was declared before training, "
+        "after Holm's correction."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mirembed.compare.families import Family, describe_best, run_families
+from mirembed.compare.families import Family, run_families
 from mirembed.compare.paired_tests import PairedTest, RunMethod, corrected, n_tested, p_text, paired_test
 from mirembed.config.approaches import Method
 from mirembed.config.selection import Choice
@@ -73,8 +73,7 @@ def significance_section(run: RunRecord, families: Sequence[Family]) -> Section:
     others = [family for family in families if family.exploratory]
     tables = [_families_table(run, "significance", "Declared comparisons", declared)] if declared else []
     folded = [_families_table(run, "exploratory", "Exploratory comparisons", others)] if others else []
-    best = [f"{describe_best(run, families)}."] if families else []
-    return Section("Significance", best, tables=tables, folded_tables=folded)
+    return Section("Significance", tables=tables, folded_tables=folded)
 
 
 def _families_table(run: RunRecord, name: str, title: str, families: Sequence[Family]) -> Table:
@@ -105,9 +104,13 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
     ]
     caption = (
         f"{describe_means(run, ' of ' + metric_named(metric).label)}. Rows: what the network learned. Columns: what "
-        "predicts from its embeddings. “matching”: the kernel is the learned similarity with the same parameters; "
-        "“same kind”: with other parameters."
+        "predicts from its embeddings."
     )
+    matches = {match for _, match in cells.values()}
+    if "matching" in matches:
+        caption += " “matching”: the kernel is the learned similarity with the same parameters."
+    if "same kind" in matches:
+        caption += " “same kind”: the kernel is the learned similarity with other parameters."
     return Table("kernels", "Learned similarity and kernel", caption, ["approach", *run.learners], rows, records)
 
 
@@ -130,10 +133,9 @@ def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
                 axes.plot(*frame, color=style.COLORS[1], linewidth=2.2, clip_on=False)
         axes.set(xlabel="learner", ylabel="approach")
         over = "mean and 95 % interval over the folds" if run.n_folds > 1 else "on a single fold"
-        caption = (
-            f"Scores ({metric_named(run.headline).label}, {over}); darker is higher. Framed: the kernel is the learned "
-            "similarity, with the same or other parameters."
-        )
+        caption = f"Scores ({metric_named(run.headline).label}, {over}); darker is higher."
+        if any(match for _, match in cells.values()):
+            caption += " Framed: the kernel is the learned similarity, with the same or other parameters."
         return style.draw(figure, "kernels", "Learned similarity and kernel", caption)
 
 

@@ -25,6 +25,9 @@ _Curve = Mapping[int, Mapping[Line, Interval]]
 _MANY_TARGETS = 12
 """With more targets or tags than this, curves are drawn of their mean alone."""
 
+_FEW_CURVES = 2
+"""Bands of more curves than this would hide each other; instead, each curve has its interval at its end."""
+
 
 def curves_section(run: RunRecord) -> Section:
     """Return the learning curves; until anything is scored, only the losses."""
@@ -39,9 +42,12 @@ def curves_section(run: RunRecord) -> Section:
         return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
     note = (
         f"Scores on the test folds at each checkpoint, with the learner fitted anew: {_describe_mean(run)}. A hollow "
-        f"marker is the best point of its curve. It was chosen on the test data, so results are {_results(run)}. "
-        "Horizontal lines are approaches that are not trained in epochs."
+        f"marker is the best point of its curve. It was chosen on the test data, so results are {_results(run)}."
     )
+    if any(not method.approach.trains for method in run.methods):
+        note += " Horizontal lines are methods that are not trained here."
+    if sum(method.approach.trains for method in run.first_methods) > _FEW_CURVES:
+        note += " A click on a name below a figure shows the intervals of its curve."
     with style.styled():
         figures = _curve_figures(run, curves)
     return Section("Learning curves", [note], figures=[*figures, *losses], folded_tables=[_curve_table(run, curves)])
@@ -125,15 +131,21 @@ def _draw(
     """Draw one line of the table of scores at each checkpoint, for the methods of one learner."""
     positions = _positions(run)
     figure, axes = style.axes()
+    bands = len(methods) <= _FEW_CURVES
     for method in methods:
         curve, position = curves[method.name], positions[method.label]
         intervals = [by_line[line] for by_line in curve.values()]
-        style.draw_curve(axes, list(curve), intervals, position, method.label)
+        style.draw_curve(axes, list(curve), intervals, position, method.label, band=bands)
         top = _best(curve, line)
         at_top = curve[top][line].mean
         hollow: dict[str, Any] = {"markerfacecolor": style.PAPER, "markersize": 6.5, "zorder": 4}
+        hollow["gid"] = f"best-{position}"
         if at_top is not None:
             axes.plot([top], [at_top], style.marker(position), color=style.color(position), **hollow)
+    if not bands:
+        epochs = [epoch for method in methods for epoch in curves[method.name]]
+        ends = {positions[method.label]: list(curves[method.name].values())[-1][line] for method in methods}
+        style.draw_last_intervals(axes, max(epochs), max(epochs) - min(epochs), ends)
     learner = next((method.learner for method in methods if method.learner is not None), None)
     untrained = [m for m in run.methods if not m.approach.trains and m.learner in (learner, None)]
     for number, method in enumerate(untrained, 1):
@@ -145,40 +157,57 @@ def _draw(
     axes.locator_params(axis="x", integer=True)
     style.keep_in_range(axes, metric_named(line[0]))
     style.legend(figure)
-    caption = f"{_describe_mean(run).capitalize()}. Hollow: the best point, chosen on the test data."
+    shown = ""
+    if run.n_folds > 1:
+        shown = ", with its 95 % interval as a band" if bands else "; at the right, 95 % intervals after the last epoch"
+    caption = f"{_describe_mean(run).capitalize()}{shown}. Hollow: the best point, chosen on the test data."
     return style.draw(figure, name, title, caption)
 
 
 def _loss_figures(run: RunRecord) -> list[style.Figure]:
     """Draw the training loss of each network; no figure before the first training is finished."""
-    if not len(run.curves):
+    curves = _losses(run)
+    if not curves:
         return []
-    labels = {network_of(method): method.label for method in run.methods}
-    trained = np.array([labels[network] for network in table_rows(run.curves, *TRAINED)])
-    epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()
+    positions = _positions(run)
+    bands = len(curves) <= _FEW_CURVES
     with style.styled():
         figure, axes = style.axes()
-        for label, position in _positions(run).items():
-            rows = trained == label
-            if not rows.any():
-                continue
-            steps = np.unique(epochs[rows])
-            values = [losses[rows & (epochs == step)] for step in steps]
-            ranges = [Interval(one.mean(), one.min(), one.max()) for one in values]
-            style.draw_curve(axes, steps.tolist(), ranges, position, label)
-        axes.set(xlabel="epoch", ylabel="loss per track", yscale="log")
+        for labels, (epochs, ranges) in curves.items():
+            style.draw_curve(axes, epochs, ranges, positions[labels[0]], ", ".join(labels), band=bands)
+        axes.set(xlabel="epoch", ylabel="loss per track")
         axes.locator_params(axis="x", integer=True)
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}" if np.log10(high / low) < 1 else "")
+        style.log_axis(axes)
         style.legend(figure)
         caption = (
-            "Mean over the folds, with a band from the lowest to the highest fold. Approaches have different losses, "
-            "so their heights cannot be compared."
+            f"Mean over the folds{', with a band from the lowest to the highest fold' if bands else ''}. Approaches "
+            "have different losses, so their heights cannot be compared."
         )
         if EPOCH in run.configuration["select"]:
             caption += " Later epochs are those of the folds that reached them."
         return [style.draw(figure, "loss", "Training loss", caption)]
+
+
+def _losses(run: RunRecord) -> dict[tuple[str, ...], tuple[list[int], list[Interval]]]:
+    """Return epochs and losses (mean, lowest and highest fold), by the labels of the methods that share a training."""
+    if not len(run.curves):
+        return {}
+    by_network = {network_of(method): method.label for method in run.methods}
+    trained = np.array([by_network[network] for network in table_rows(run.curves, *TRAINED)])
+    epochs, losses = run.curves["epoch"].to_numpy(), run.curves["loss"].to_numpy()
+    found: dict[tuple[str, ...], tuple[list[int], list[Interval]]] = {}
+    for label in _positions(run):
+        rows = trained == label
+        if not rows.any():
+            continue
+        steps = np.unique(epochs[rows])
+        values = [losses[rows & (epochs == step)] for step in steps]
+        curve = steps.tolist(), [Interval(one.mean(), one.min(), one.max()) for one in values]
+        # nn and fl have one network, unless each chose its own.
+        shared = next((labels for labels, other in found.items() if other == curve), ())
+        found.pop(shared, None)
+        found[*shared, label] = curve
+    return found
 
 
 def _results(run: RunRecord) -> str:
@@ -191,7 +220,7 @@ def _results(run: RunRecord) -> str:
 
 
 def _describe_mean(run: RunRecord) -> str:
-    return "mean over the folds, with its 95 % interval as a band" if run.n_folds > 1 else "scores on a single fold"
+    return "mean over the folds" if run.n_folds > 1 else "scores on a single fold"
 
 
 def _positions(run: RunRecord) -> dict[str, int]:

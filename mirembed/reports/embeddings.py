@@ -30,6 +30,10 @@ from mirembed.store.rows import tags_of
 from mirembed.training.labels import label_vectors, scale_for, undeclared
 
 _N_BINS = 10
+"""Bins of label similarities, of equal width, so that their bars do not collide."""
+
+_FLATTEST = 0.4
+"""The least height of a map in its width; a flatter one is stretched."""
 
 _MAPPED_TAGS = 6
 """Maps are drawn of so many tags, the most frequent ones."""
@@ -38,10 +42,10 @@ _MANY_TRACKS = 500
 """With more training or test tracks than this, pairs come from a random sample of this size."""
 
 _EMPHASIS: dict[str, dict[str, Any]] = {
-    "training": {"markersize": 4, "markeredgewidth": 0, "alpha": 0.35, "zorder": 2},
-    "test": {"markersize": 6, "markeredgewidth": 0.6, "alpha": 1, "zorder": 3},
+    "training": {"markersize": 3.6, "markeredgewidth": 0.9, "markerfacecolor": "none", "zorder": 2},
+    "test": {"markersize": 6.4, "markeredgewidth": 0.7, "markeredgecolor": style.PAPER, "zorder": 3},
 }
-"""The markers of training and test tracks on a map."""
+"""The markers of training and test tracks on a map: hollow and solid, none of them pale."""
 
 _Groups: TypeAlias = tuple[list[tuple[str, str, str]], NDArray[np.int64], list[str]]
 """Groups of tracks on a map: name, color and marker of each group, then the group and the label of each track."""
@@ -117,7 +121,7 @@ def embedding_sections(run: RunRecord, registry: Registry, map_label: str) -> li
     )
     about_maps = (
         "The first two principal components of one network's embeddings of all tracks. Solid markers are test tracks, "
-        "which the network has not seen; pale markers are training tracks. Point at a track or tap it to see its "
+        "which the network has not seen; small hollow ones are training tracks. Point at a track or tap it to see its "
         "name, or step through the tracks with the arrow keys."
     )
     return [
@@ -262,11 +266,11 @@ def _label_vectors(run: RunRecord, embeddings: FoldEmbeddings) -> NDArray[np.flo
 def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, test: SimilarityPairs) -> style.Figure:
     with style.styled():
         figure, axes = style.axes(height=3.3)
-        edges, bins = _bin([training.of_labels, test.of_labels])
-        shift = 0.012 * (float(np.ptp(edges)) or 1.0)  # draws training and test tracks side by side
-        _draw_bins(axes, training, bins[0], shift, style.COLORS[6], "s", "training tracks")
-        _draw_bins(axes, test, bins[1], -shift, style.COLORS[0], "o", "test tracks")
-        ends = [edges[0], edges[-1]]
+        centers, bins = _bin([training.of_labels, test.of_labels])
+        shift = 0.015 * (float(np.ptp(centers)) or 1.0)  # draws training and test tracks side by side
+        _draw_bins(axes, training, centers + shift, bins[0], style.COLORS[6], "s", "training tracks")
+        _draw_bins(axes, test, centers - shift, bins[1], style.COLORS[0], "o", "test tracks")
+        ends = [centers[0], centers[-1]]
         axes.plot(ends, ends, color=style.INK, linewidth=0.8, linestyle=style.dashes(1), label="equal")
         axes.set(xlabel="similarity of the labels", ylabel="similarity of the embeddings")
         style.legend(figure)
@@ -287,33 +291,41 @@ def _draw_similarities(embeddings: FoldEmbeddings, training: SimilarityPairs, te
 
 
 def _bin(values: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], list[NDArray[np.int64]]]:
-    """Put label similarities into bins of about equal counts; if there are few distinct values, one bin for each.
+    """Put label similarities into bins of equal width; if there are few distinct values, one bin for each.
 
     Returns
     -------
-    edges : ndarray [n_edges], float64
-        Edges of the bins; if there are few distinct values, these values.
+    centers : ndarray [n_bins], float64
+        The middle of each bin; if there are few distinct values, these values.
     bins : list of ndarray, int64
         The bin of each value, in arrays of the same shapes as ``values``.
     """
     together = np.concatenate(values)
     distinct = np.unique(np.round(together, 6))
-    if len(distinct) <= _N_BINS:
+    edges = np.linspace(together.min(), together.max(), _N_BINS + 1)
+    width = edges[1] - edges[0]
+    if len(distinct) == 1 or (len(distinct) <= _N_BINS and float(np.diff(distinct).min()) >= width):
         return distinct, [np.abs(some[:, None] - distinct).argmin(axis=1) for some in values]
-    edges = np.unique(np.quantile(together, np.linspace(0, 1, _N_BINS + 1)))
-    return edges, [np.clip(np.searchsorted(edges, some, side="right") - 1, 0, len(edges) - 2) for some in values]
+    bins = [np.clip(np.searchsorted(edges, some, side="right") - 1, 0, _N_BINS - 1) for some in values]
+    return (edges[:-1] + edges[1:]) / 2, bins
 
 
 def _draw_bins(
-    axes: Axes, pairs: SimilarityPairs, bins: NDArray[np.int64], shift: float, color: str, marker: str, label: str
+    axes: Axes,
+    pairs: SimilarityPairs,
+    centers: NDArray[np.float64],
+    bins: NDArray[np.int64],
+    color: str,
+    marker: str,
+    label: str,
 ) -> None:
     if not len(bins):
         return
-    members = [bins == number for number in np.unique(bins)]
-    at = np.array([pairs.of_labels[rows].mean() for rows in members]) + shift
+    filled = np.unique(bins)
     low, first, median, third, high = np.array(
-        [np.quantile(pairs.of_embeddings[rows], (0.05, 0.25, 0.5, 0.75, 0.95)) for rows in members]
+        [np.quantile(pairs.of_embeddings[bins == number], (0.05, 0.25, 0.5, 0.75, 0.95)) for number in filled]
     ).T
+    at = centers[filled]
     axes.vlines(at, low, high, color=color, linewidth=0.9)
     axes.vlines(at, first, third, color=color, linewidth=4)
     axes.plot(at, median, marker, color=color, markerfacecolor=style.PAPER, markersize=5, label=label, zorder=4)
@@ -364,7 +376,7 @@ def _by_class(embeddings: FoldEmbeddings, classes: Sequence[str]) -> _Groups:
 def _by_tag(embeddings: FoldEmbeddings, number: int, task: Tags) -> _Groups:
     """Group the tracks into those with a tag and those without it; their labels are all their tags."""
     tag = task.classes[number]
-    looks = [(f"not {tag}", style.COLORS[4], style.marker(0)), (tag, style.COLORS[1], style.marker(1))]
+    looks = [(f"not {tag}", style.COLORS[0], style.marker(0)), (tag, style.COLORS[1], style.marker(1))]
     return looks, embeddings.labels[:, number], [", ".join(tags_of(row, task)) or "no tag" for row in embeddings.labels]
 
 
@@ -380,25 +392,30 @@ def _by_target(embeddings: FoldEmbeddings, column: int, target: str) -> _Groups:
 
 def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _Groups) -> style.Figure:
     positions, shares = principal_components(embeddings.vectors)
-    figure, axes = style.axes(height=4.4)
     (looks, groups, labels), labeled = grouped, embeddings.labeled
     groups = np.where(labeled, groups, len(looks))
     if not labeled.all():
         # Some official splits leave tracks out of all test folds, and the run does not hold their labels.
         looks = [*looks, ("not tested", style.COLORS[6], "x")]
+    width, height = np.ptp(positions, axis=0)
+    ratio = float(np.clip(height / (width or 1.0), _FLATTEST, 1.2))
+    figure, axes = style.axes(height=3.6 * ratio + 0.6 + 0.2 * -(-len(looks) // 3))
     tooltips: dict[str, list[str]] = {}
     for number, (name, color, marker) in enumerate(looks):
         look: dict[str, Any] = {"color": color, "marker": marker, "linestyle": ""}
         axes.plot([], [], markersize=6, label=name, **look)
         for side, emphasis in _EMPHASIS.items():
             rows = np.flatnonzero((groups == number) & (embeddings.in_sample == (side == "training")))
-            (points,) = axes.plot(*positions[rows].T, markeredgecolor=style.PAPER, **look, **emphasis)
+            (points,) = axes.plot(*positions[rows].T, **look, **emphasis)
             gid = f"points-{number}-{side}"
             points.set_gid(gid)
             texts = [(embeddings.ids[row], labels[row] if labeled[row] else name) for row in rows.tolist()]
             tooltips[gid] = [f"{track}: {text}, {side} track" for track, text in texts]
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
-    axes.set_aspect("equal", adjustable="datalim")
-    style.legend(figure)
     caption = f"{embeddings.place}: the two components explain {shares.sum():.0%} of the variance."
+    if height < _FLATTEST * width:
+        caption += f" The second is stretched to {_FLATTEST * width / (height or 1.0):.2g} times its height."
+    else:
+        axes.set_aspect("equal", adjustable="datalim")
+    style.legend(figure)
     return style.draw(figure, f"map-{slug(file_name)}", title, caption, tooltips)

@@ -1,4 +1,4 @@
-"""The report's page, one self-contained HTML file, and its tables, which are also written as CSV and LaTeX."""
+"""The report's page, one self-contained HTML file, and its tables, which are also written as CSV."""
 
 from __future__ import annotations
 
@@ -7,29 +7,20 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from mirembed.compare.answer import Answer
 from mirembed.reports.style import GRID, INK, PAPER, Figure
 from mirembed.statistics.intervals import Interval
 from mirembed.store.exports import disarmed
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 _SVG = "http://www.w3.org/2000/svg"
 _LINK = "http://www.w3.org/1999/xlink"
 _THEME = {INK: "currentColor", GRID: "var(--grid)", PAPER: "var(--paper)"}
-
-_LATEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "{}$&#%_"},
-        "\\": r"\textbackslash{}",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "²": r"\textsuperscript{2}",
-    }
-)
 
 _NUMBER = set("0123456789.-<")
 """The characters of a number; that of a small p-value begins with ``<``."""
@@ -45,12 +36,15 @@ class Cell:
     detail : str
         In small type below the text: an interval or a remark.
     best : bool
-        Whether the cell is marked as better than every other in its row.
+        Whether the cell is marked as significantly better than what its method was compared with.
+    link : str
+        Where a click on the text leads; empty for nowhere.
     """
 
     text: str
     detail: str = ""
     best: bool = False
+    link: str = ""
 
     @classmethod
     def of(cls, interval: Interval, *, best: bool = False) -> Cell:
@@ -96,22 +90,6 @@ class Table:
         writer.writerows({name: disarmed(value) for name, value in record.items()} for record in self.records)
         return text.getvalue()
 
-    def to_latex(self) -> str:
-        """Return a ``tabular`` for the package booktabs, with the best cells in bold."""
-        alignment = "".join("r" if numeric else "l" for numeric in self.numeric)
-        lines = [
-            f"% {self.title}. {self.caption}",
-            r"% needs \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{{alignment}}}",
-            r"\toprule",
-            _latex_row([escape_latex(column) for column in self.columns]),
-            r"\midrule",
-            *(_latex_row([_latex_cell(cell) for cell in row]) for row in self.rows),
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-        return "\n".join(lines) + "\n"
-
 
 @dataclass(frozen=True)
 class Section:
@@ -126,6 +104,8 @@ class Section:
     figures : sequence of Figure
     folded_texts : mapping of str to str
         Texts by their titles; they open with a click.
+    definitions : mapping of str to str
+        What names mean, a line each.
     """
 
     title: str
@@ -134,11 +114,22 @@ class Section:
     folded_tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     folded_texts: Mapping[str, str] = field(default_factory=dict)
+    definitions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
-        return not (self.paragraphs or self.tables or self.folded_tables or self.figures or self.folded_texts)
+        tables = [*self.tables, *self.folded_tables]
+        return not (self.paragraphs or tables or self.figures or self.folded_texts or self.definitions)
+
+    @property
+    def anchor(self) -> str:
+        """The title as part of an address.
+
+        >>> Section("Scores by class").anchor
+        'scores-by-class'
+        """
+        return "-".join(re.findall(r"\w+", self.title.lower()))
 
 
 @dataclass(frozen=True)
@@ -149,15 +140,24 @@ class RunPart:
     ----------
     name : str
         Of the run. File names begin with it when the page covers several runs.
+    dataset : str
+        Its name, without parameters.
     title : str
+        Dataset, sizes and folds.
+    answer : Answer
     progress : str
         How far an unfinished run got; empty if it is finished.
+    warnings : sequence of str
+        What to know before reading the scores.
     sections : sequence of Section
     """
 
     name: str
+    dataset: str
     title: str
+    answer: Answer
     progress: str
+    warnings: Sequence[str]
     sections: Sequence[Section]
 
     @property
@@ -166,8 +166,17 @@ class RunPart:
         return f"{self.name} ({self.title})"
 
 
-def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], parts: Sequence[RunPart]) -> str:
-    """Return the page as HTML, with all text escaped."""
+def render(title: str, overview: Sequence[Section], parts: Sequence[RunPart]) -> str:
+    """Return the page as HTML, with all text escaped.
+
+    Parameters
+    ----------
+    title : str
+        Of the run or experiment: its name.
+    overview : sequence of Section
+        Of an experiment; empty for a single run.
+    parts : sequence of RunPart
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -177,16 +186,27 @@ def render(title: str, paragraphs: Sequence[str], overview: Sequence[Section], p
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"prose": _prose, "svg": _inline_svg}
     template = environment.get_template("report.html")
-    page = template.render(title=title, paragraphs=paragraphs, overview=overview, parts=parts, inline_svg=_inline_svg)
-    return page.lstrip()
+    return template.render(name=title, overview=overview, parts=parts).lstrip()
+
+
+def _prose(text: str) -> Markup:
+    """Escape a sentence, with what it puts in back-ticks as code.
+
+    >>> _prose("run `mirembed fit` <again>")
+    Markup('run <code>mirembed fit</code> &lt;again&gt;')
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<![^\s(])`([^`\n]+)`(?![^\s.,;:)])", r"<code>\1</code>", str(escape(text))))  # noqa: S704
 
 
 def _is_number(text: str) -> bool:
     return text == "undefined" or set(text) <= _NUMBER
 
 
-def _inline_svg(figure: Figure, prefix: str) -> str:
+def _inline_svg(figure: Figure, prefix: str) -> Markup:
     """Return a figure's SVG for use inside the page: in the page's colors, with its tooltips.
 
     Parameters
@@ -195,6 +215,8 @@ def _inline_svg(figure: Figure, prefix: str) -> str:
     prefix : str
         Put before every id, so that no two figures of a page share one.
     """
+    from markupsafe import Markup
+
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _LINK)
     root = ElementTree.fromstring(figure.svg)  # noqa: S314
@@ -206,15 +228,19 @@ def _inline_svg(figure: Figure, prefix: str) -> str:
     for gid, texts in figure.points.items():
         _add_tooltips(root, gid, texts)
     for element in root.iter():
+        if of_curve := re.fullmatch(r"(band|best|curve|end|mean|key)-(\d+)", element.get("id", "")):
+            element.set("class", of_curve[1])
+            element.set("data-curve", of_curve[2])
         for name, value in element.attrib.items():
             element.set(name, _themed(_prefixed(name, value, prefix)))
     for size in ("width", "height"):
         root.attrib.pop(size, None)
-    root.set("role", "group" if figure.points else "img")
+    selectable = figure.points or root.find(".//*[@class='key']") is not None
+    root.set("role", "group" if selectable else "img")
     root.set("aria-label", figure.title)
     if figure.points:
         root.set("class", "points")
-    return ElementTree.tostring(root, encoding="unicode")
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704
 
 
 def _add_tooltips(root: ElementTree.Element, gid: str, texts: Sequence[str]) -> None:
@@ -240,21 +266,3 @@ def _themed(value: str) -> str:
     for color, themed in _THEME.items():
         value = value.replace(color, themed)
     return value
-
-
-def escape_latex(text: str) -> str:
-    r"""Escape text for LaTeX, on one line.
-
-    >>> escape_latex("R&B\n50_%")
-    'R\\&B 50\\_\\%'
-    """
-    return " ".join(text.split()).translate(_LATEX)
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = rf"\textbf{{{escape_latex(cell.text)}}}" if cell.best else escape_latex(cell.text)
-    return rf"{text} {{\scriptsize {escape_latex(cell.detail)}}}" if cell.detail else text
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"

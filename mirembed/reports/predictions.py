@@ -28,17 +28,16 @@ _MANY_POINTS = 1500
 _OF_BIN = ("probability", "frequency")
 
 
-def predictions_section(run: RunRecord) -> Section:
+def predictions_of(run: RunRecord) -> tuple[list[style.Figure], list[Table]]:
     """Return confusion matrices or counts of tags of each method except chance; for targets, plots of one method."""
     if isinstance(run.task, Regression):
         method = main_method(run)
-        return Section("Predictions", figures=[] if method is None else _scatter_figures(run, run.task, method))
+        return ([] if method is None else _scatter_figures(run, run.task, method)), []
     if isinstance(run.task, Tags):
-        return Section("Predictions", folded_tables=[_tag_counts(run, run.task, one) for one in _shown_methods(run)])
+        return [], [_tag_counts(run, run.task, one) for one in _shown_methods(run)]
     with style.styled():
         confusions = [_confusion(run, run.task, method) for method in _shown_methods(run)]
-    figures, tables = [figure for figure, _ in confusions], [table for _, table in confusions]
-    return Section("Predictions", figures=figures, folded_tables=tables)
+    return [figure for figure, _ in confusions], [table for _, table in confusions]
 
 
 def main_method(run: RunRecord) -> Method | None:
@@ -86,7 +85,7 @@ def _scatter_figures(run: RunRecord, task: Regression, method: Method) -> list[s
             figure, axes = style.axes(height=3.6)
             ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
             axes.plot(ends, ends, color=style.INK, linewidth=0.8, linestyle=style.dashes(1))
-            axes.plot(truth, predicted, "o", color=style.COLORS[0], markersize=3.2, alpha=0.45, markeredgewidth=0)
+            axes.plot(truth, predicted, "o", color=style.COLORS[0], markersize=3.6, markerfacecolor="none")
             axes.lines[-1].set_rasterized(len(truth) > _MANY_POINTS)
             axes.set(xlabel=f"annotated {target.name}", ylabel=f"predicted {target.name}")
             r = pearson_r(truth, predicted)

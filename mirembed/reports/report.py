@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from mirembed.compare.answer import answer
 from mirembed.compare.families import Family
-from mirembed.compare.paired_tests import best_of, n_tested
+from mirembed.compare.paired_tests import best_of
 from mirembed.config.approaches import Method
 from mirembed.differences import made_with
-from mirembed.errors import MirembedError, StoreWriteError
-from mirembed.hookspecs import Regression
+from mirembed.errors import StoreWriteError
 from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
@@ -26,9 +26,14 @@ from mirembed.reports.comparisons import (
 )
 from mirembed.reports.curves import curves_section
 from mirembed.reports.embeddings import embedding_sections
+from mirembed.reports.headline import headline_section
+from mirembed.reports.latex import latex_table
+from mirembed.reports.methods import MethodsText, bibliography, describe_methods
 from mirembed.reports.page import Cell, RunPart, Section, Table, render
-from mirembed.reports.predictions import main_method, predictions_section, probabilities_section
-from mirembed.reports.scores import retrieval_section, scores_section
+from mirembed.reports.paper import FONT_SIZE, figure_pdf
+from mirembed.reports.predictions import main_method, probabilities_section
+from mirembed.reports.scores import columns_section, retrieval_section, scores_section
+from mirembed.reports.tracks import dataset_table, errors_section
 from mirembed.reports.train_sizes import train_sizes_section
 from mirembed.reports.trainings import cost_section, selection_section
 from mirembed.runs.folder import RunFolder
@@ -36,10 +41,7 @@ from mirembed.runs.record import RunRecord, read_members, read_run
 from mirembed.runs.scores import lines
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import metric_named
-from mirembed.store import Store
 from mirembed.store.files import check_writable, writing
-from mirembed.store.recordings import durations
-from mirembed.store.rows import task_to_json
 
 _GENERATOR = '<meta name="generator" content="mirembed">'
 
@@ -65,7 +67,9 @@ class WrittenReport:
     ----------
     page : pathlib.Path
     figures, tables : tuple of pathlib.Path
-        Each in two formats.
+        Each figure as SVG and PNG, and as PDF in every width; each table as CSV and LaTeX.
+    methods : tuple of pathlib.Path
+        What each run did, in the words of a paper, as Markdown and LaTeX; and the BibTeX of what it used.
     progress : tuple of str
         For each unfinished run, how far it got.
     """
@@ -73,10 +77,19 @@ class WrittenReport:
     page: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
+    methods: tuple[Path, ...]
     progress: tuple[str, ...]
 
 
-def write_report(folder: Path, out: Path | None, registry: Registry, progress: Progress = NO_PROGRESS) -> WrittenReport:
+def write_report(
+    folder: Path,
+    out: Path | None,
+    registry: Registry,
+    progress: Progress = NO_PROGRESS,
+    *,
+    widths: Sequence[float] = (),
+    font_size: float = FONT_SIZE,
+) -> WrittenReport:
     """Write the report on a run, or on all runs of an experiment.
 
     Parameters
@@ -88,6 +101,10 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
     registry : Registry
         Creates the learned similarities, which the report computes again.
     progress : Progress
+    widths : sequence of float
+        Of the figures as PDF, in inches; each is drawn anew in each of them.
+    font_size : float
+        Of the figures as PDF, in points; see `mirembed.reports.paper.figure_pdf`.
 
     Raises
     ------
@@ -106,25 +123,21 @@ def write_report(folder: Path, out: Path | None, registry: Registry, progress: P
             runs.append((run, compare_methods(run)))
             parts.append(_run_part(*runs[-1], registry))
         progress.update(number)
-    if names is None:
-        about, overview = parts[0].title, []
-    else:
-        about = f"{len(runs)} of {counted(len(names), 'run')}."
-        datasets = _dataset_table([run for run, _ in runs], named=True)
-        overview = [Section("Datasets", tables=[datasets])]
-        overview.append(Section("Scores", tables=[_overview_table(runs, len(names))]))
-        overview.append(train_sizes_section([run for run, _ in runs]))
-        differences = Section("Differences", _made_differently([run for run, _ in runs]))
-        overview = [section for section in [*overview, differences] if not section.empty]
-    source = "All numbers come from the stored predictions. Figures and tables are also saved next to this page."
+    overview = [] if names is None else _overview(runs, len(names))
     with interruptible():
-        html = render(f"Report on {folder.name}", [about, source], overview, parts)
+        html = render(folder.name, overview, parts)
+        texts = [describe_methods(run, registry) for run, _ in runs]
+        pdfs = _pdfs(overview, parts, widths, font_size)
     with writing(out, replace_folder=True) as temporary:
         _write_files(temporary, html, overview, parts)
+        for name, content in pdfs.items():
+            (temporary / "figures" / name).write_bytes(content)
+        _write_methods(temporary, parts, texts)
     return WrittenReport(
         out / "index.html",
         tuple(sorted(out.glob("figures/*"))),
         tuple(sorted(out.glob("tables/*"))),
+        tuple(sorted(path for path in out.iterdir() if path.suffix in (".md", ".tex", ".bib"))),
         tuple(f"{part.heading}: {part.progress}" for part in parts if part.progress),
     )
 
@@ -142,79 +155,81 @@ def _write_files(folder: Path, html: str, overview: Sequence[Section], parts: Se
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True)
     (folder / "index.html").write_text(html, encoding="utf-8")
-    sections = [("", section) for section in overview]
-    for part in parts:
-        prefix = f"{part.name}-" if len(parts) > 1 else ""
-        sections += [(prefix, section) for section in part.sections]
-    for prefix, section in sections:
+    for prefix, section in _sections(overview, parts):
         for table in (*section.tables, *section.folded_tables):
             (folder / "tables" / f"{prefix}{table.name}.csv").write_text(table.to_csv(), encoding="utf-8")
-            (folder / "tables" / f"{prefix}{table.name}.tex").write_text(table.to_latex(), encoding="utf-8")
+            (folder / "tables" / f"{prefix}{table.name}.tex").write_text(latex_table(table, prefix), encoding="utf-8")
         for figure in section.figures:
             (folder / "figures" / f"{prefix}{figure.name}.svg").write_bytes(figure.svg)
             (folder / "figures" / f"{prefix}{figure.name}.png").write_bytes(figure.png)
 
 
+def _sections(overview: Sequence[Section], parts: Sequence[RunPart]) -> list[tuple[str, Section]]:
+    """Return all sections, with what the names of their files begin with."""
+    of_parts = [(_prefix(part, parts), section) for part in parts for section in part.sections]
+    return [("", section) for section in overview] + of_parts
+
+
+def _prefix(part: RunPart, parts: Sequence[RunPart]) -> str:
+    return f"{part.name}-" if len(parts) > 1 else ""
+
+
+def _pdfs(
+    overview: Sequence[Section], parts: Sequence[RunPart], widths: Sequence[float], font_size: float
+) -> dict[str, bytes]:
+    """Return all figures as PDF in each width, by the names of their files."""
+    return {
+        f"{prefix}{figure.name}-{width:g}in.pdf": figure_pdf(figure, width, font_size)
+        for prefix, section in _sections(overview, parts)
+        for figure in section.figures
+        for width in widths
+    }
+
+
+def _write_methods(folder: Path, parts: Sequence[RunPart], texts: Sequence[MethodsText]) -> None:
+    for part, text in zip(parts, texts, strict=True):
+        name = f"{_prefix(part, parts)}methods"
+        (folder / f"{name}.md").write_text(text.to_markdown(), encoding="utf-8")
+        (folder / f"{name}.tex").write_text(text.to_latex(), encoding="utf-8")
+    (folder / "references.bib").write_text(bibliography(texts), encoding="utf-8")
+
+
 def _run_part(run: RunRecord, families: Sequence[Family], registry: Registry) -> RunPart:
     """Return the part of the page about a run; ``families`` are those of `compare_methods`."""
-    sections = [Section("Dataset", tables=[_dataset_table([run])])]
+    found = answer(run, families)
+    sections = [headline_section(run, families, found), curves_section(run)]
     if run.predictions:
-        sections += [scores_section(run, families), significance_section(run, families), retrieval_section(run)]
-        sections += [selection_section(run), curves_section(run), learners_section(run)]
-        sections += [predictions_section(run), probabilities_section(run)]
+        sections += [scores_section(run, families), significance_section(run, families)]
+        sections += [columns_section(run), learners_section(run), retrieval_section(run), probabilities_section(run)]
+        sections += [selection_section(run), cost_section(run)]
         method = main_method(run)
         sections += embedding_sections(run, registry, method.label if method else "")
+        sections += [errors_section(run)]
     else:
-        sections.append(curves_section(run))
-    sections += [cost_section(run), _notes_section(run), _provenance_section(run)]
-    title = f"{run.configuration['dataset']['spec']}: {run.sizes.describe(run.describe_folds())}"
-    return RunPart(run.folder.name, title, _progress(run), [one for one in sections if not one.empty])
-
-
-def _dataset_table(runs: Sequence[RunRecord], *, named: bool = False) -> Table:
-    """Return the size, labels and folds of each run, with the runs' names if ``named``."""
-    rows, records = [], []
-    for run in runs:
-        task, configuration = run.task, run.configuration
-        labels = [target.name for target in task.targets] if isinstance(task, Regression) else task.classes
-        hours = _hours(run)
-        record = {
-            **({"run": run.folder.name} if named else {}),
-            "dataset": configuration["dataset"]["spec"],
-            "tracks": configuration["n_tracks"],
-            "excluded": len(configuration["excluded"]),
-            "hours": hours,
-            "task": task_to_json(task)["kind"],
-            "n_labels": len(labels),
-            "labels": ", ".join(labels),
-            "folds": run.describe_folds(),
-        }
-        shown = record | {"hours": "unknown" if hours is None else f"{hours:.2f}"}
-        rows.append([Cell(str(value)) for value in shown.values()])
-        records.append(record)
-    columns = ["number of labels" if name == "n_labels" else name for name in records[0]]
-    return Table(
-        "datasets", "Tracks, labels and folds", "Tracks and hours are counted after exclusions.", columns, rows, records
+        sections.append(cost_section(run))
+    sections += [Section("Dataset", tables=[dataset_table([run])]), _notes_section(run), _provenance_section(run)]
+    spec = run.configuration["dataset"]["spec"]
+    return RunPart(
+        run.folder.name,
+        Spec.parse(spec).name,
+        f"{spec}: {run.sizes.describe(run.describe_folds())}",
+        found,
+        _progress(run),
+        run.warnings,
+        [one for one in sections if not one.empty],
     )
 
 
-def _hours(run: RunRecord) -> float | None:
-    """Return the hours of the run's tracks; None unless the store around the run still has all of them."""
-    root = next((folder for folder in run.folder.absolute().parents if (folder / "store.json").exists()), None)
-    if root is None:
-        return None
-    try:
-        store = Store(root)
-        known = durations(store)
-        tracks = store.dataset(Spec.parse(run.configuration["dataset"]["spec"])).tracks()
-    except MirembedError:
-        return None
-    labeled = [track for track in tracks if track.label is not None]
-    stored = {track.id: known[track.recording] for track in labeled if track.recording in known}
-    used = [seconds for track, seconds in stored.items() if track not in run.configuration["excluded"]]
-    if len(used) != run.configuration["n_tracks"] or not {track for *_, track in run.tests} <= stored.keys():
-        return None
-    return sum(used) / 3600
+def _overview(runs: Sequence[tuple[RunRecord, tuple[Family, ...]]], n_runs: int) -> list[Section]:
+    """Return the sections on all runs of an experiment together; ``n_runs`` also counts those that have not started."""
+    records = [run for run, _ in runs]
+    sections = [
+        Section("Scores", tables=[_overview_table(runs, n_runs)]),
+        train_sizes_section(records),
+        Section("Datasets", tables=[dataset_table(records, named=True)]),
+        Section("Differences", _made_differently(records)),
+    ]
+    return [section for section in sections if not section.empty]
 
 
 def _overview_table(runs: Sequence[tuple[RunRecord, tuple[Family, ...]]], n_runs: int) -> Table:
@@ -252,8 +267,8 @@ def _overview_table(runs: Sequence[tuple[RunRecord, tuple[Family, ...]]], n_runs
     several = any(run.n_folds > 1 for run, _ in runs)
     means = "Means over the folds with 95 % intervals (Nadeau and Bengio)" if several else "Scores on single folds"
     missing = n_runs - len(runs)
-    tests = [test for _, families in runs for test in declared_tests(families)]
-    caption = f"{means}, each method with the first learner of its run. {best_marks(n_tested(tests))}"
+    marks = best_marks(any(record["best"] for record in records))
+    caption = f"{means}, each method with the first learner of its run.{marks}"
     if missing:
         caption += f" {missing} of {counted(n_runs, 'run')} {'has' if missing == 1 else 'have'} not started."
     title = "Scores of each method on each dataset"
@@ -268,8 +283,13 @@ def _made_differently(runs: Sequence[RunRecord]) -> list[str]:
         f"{run.folder.name} differs from {first.folder.name} in {name}: {there} instead of {here}."
         for run, differences in found.items()
         for name, (here, there) in differences.items()
-        if "digest" not in name
+        if "digest" not in name and (not name.endswith((".tracks", ".frames")) or _same_dataset(run, first))
     ]
+
+
+def _same_dataset(run: RunRecord, other: RunRecord) -> bool:
+    one, another = (each.configuration["dataset"]["spec"] for each in (run, other))
+    return bool(one == another)
 
 
 def _columns(runs: Sequence[RunRecord]) -> dict[_Column, str]:
@@ -290,8 +310,7 @@ def _column(method: Method) -> _Column:
 
 
 def _notes_section(run: RunRecord) -> Section:
-    # The section of the scores, if there is one, has the warnings.
-    notes = [note for note in run.notes if not run.predictions or note not in run.warnings]
+    notes = [note for note in run.notes if note not in run.warnings]  # these are at the top
     more = notes[_MANY_NOTES:]
     folded = {counted(len(more), "more note"): "\n".join(more)} if more else {}
     return Section("Notes", notes[:_MANY_NOTES], folded_texts=folded)
@@ -313,7 +332,7 @@ def _provenance_section(run: RunRecord) -> Section:
         "versions": ", ".join(f"{name} {version}" for name, version in configuration.get("versions", {}).items()),
         **_plugins(configuration),
     }
-    rows = [[Cell(name), Cell(text)] for name, text in facts.items()]
+    rows = [[Cell(name), Cell(text)] for name, text in facts.items() if text]
     records = [{"what": name, "value": text} for name, text in facts.items()]
     title, caption = "Where the numbers come from", "From the run's manifest.json."
     table = Table("provenance", title, caption, ["what", "value"], rows, records)

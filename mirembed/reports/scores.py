@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from mirembed.compare.families import Family
-from mirembed.compare.paired_tests import best_of, n_tested
+from mirembed.compare.paired_tests import best_of
 from mirembed.config.approaches import Method, columns
-from mirembed.hookspecs import Classification, Regression
+from mirembed.hookspecs import Classification, Regression, Tags
 from mirembed.reports.captions import best_marks, describe_means, first_learner
 from mirembed.reports.comparisons import declared_tests
 from mirembed.reports.page import Cell, Section, Table
+from mirembed.reports.predictions import predictions_of
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import Line, Scores, all_lines, column_names, line_label, lines
 from mirembed.runs.summary import describe_chance
@@ -22,21 +23,38 @@ from mirembed.runs.tables import TRAINED, network_of
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import Metric, metric_named, metrics_for
 
+_FEW_LINES = 3
+"""Up to so many metrics are columns of the table of scores, which then fits a phone; methods are its rows."""
+
+_FEW_COLUMNS = 12
+"""The table by class or tag is open up to so many of them."""
+
 
 def scores_section(run: RunRecord, families: Sequence[Family]) -> Section:
-    """Return the tables of scores, below the chance level and the run's warnings."""
-    declared = declared_tests(families)
-    shown = lines(run.task, run.headline)
-    if not isinstance(run.task, Regression):  # tables by tag say how many tracks have it
-        shown = [line for line in shown if line[1] is None]
+    """Return the tables of scores, below the chance level."""
+    shown = _shown_lines(run)
     compared = {name for name, _ in shown}
     title = metric_named(run.headline).title if len(compared) == 1 else "Scores"
-    table = _table_by_line(
-        run, "scores", f"{title} of each method", shown, best_marks(n_tested(declared)), best_of(declared)
-    )
-    folded = [*_tables_by_column(run, shown), _metrics_table(run), _pooled_table(run), *_undefined_tables(run)]
+    table = _table_by_line(run, "scores", f"{title} of each method", shown, best_of(declared_tests(families)))
+    folded = [_metrics_table(run), _pooled_table(run), *_undefined_tables(run)]
     chance = describe_chance(run.headline, run.configuration["chance"])
-    return Section("Scores", [chance, *run.warnings], tables=[table], folded_tables=folded)
+    return Section("Scores", [chance], tables=[table], folded_tables=folded)
+
+
+def columns_section(run: RunRecord) -> Section:
+    """Return the scores and the predictions of each class, tag or target."""
+    kind = "class" if isinstance(run.task, Classification) else "tag" if isinstance(run.task, Tags) else "target"
+    figures, counts = predictions_of(run)
+    tables = _tables_by_column(run, _shown_lines(run))
+    shown = tables if kind != "target" and len(column_names(run.task)) <= _FEW_COLUMNS else []
+    folded = [table for table in tables if table not in shown]
+    return Section(f"By {kind}", tables=shown, figures=figures, folded_tables=[*folded, *counts])
+
+
+def _shown_lines(run: RunRecord) -> list[Line]:
+    """Return the lines of the table of scores; those by class or tag have tables of their own."""
+    shown = lines(run.task, run.headline)
+    return shown if isinstance(run.task, Regression) else [line for line in shown if line[1] is None]
 
 
 def retrieval_section(run: RunRecord) -> Section:
@@ -83,9 +101,7 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
 
 
-def _table_by_line(
-    run: RunRecord, name: str, title: str, shown: Sequence[Line], remark: str, best: Collection[str] = ()
-) -> Table:
+def _table_by_line(run: RunRecord, name: str, title: str, shown: Sequence[Line], best: Collection[str]) -> Table:
     methods = run.first_methods
     cells: dict[Line, list[Cell]] = {}
     records = []
@@ -95,21 +111,17 @@ def _table_by_line(
             interval, is_best = run.interval(method.name, line), line == (run.headline, None) and method.name in best
             cells[line].append(_score_cell(run, method, line, interval, best=is_best))
             records.append(_record(line, method, interval) | {"best": is_best})
-    caption = f"{describe_means(run)}. {remark}{first_learner(run)}"
+    marks = best_marks(any(record["best"] for record in records))
+    caption = f"{describe_means(run)}.{marks}{first_learner(run)}"
     labels = [line_label(line) for line in shown]
-    if _methods_are_rows(run):
-        headings = columns(methods)
+    headings = columns(methods)
+    if len(headings) > 1 or len(shown) <= _FEW_LINES:
         of_methods = zip(*headings.values(), *cells.values(), strict=True)
         rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in of_methods]
         return Table(name, title, caption, [*headings, *labels], rows, records)
     first = "target" if len({metric for metric, _ in shown}) == 1 else "metric"
     rows = [[Cell(label), *of_line] for label, of_line in zip(labels, cells.values(), strict=True)]
     return Table(name, title, caption, [first, *(method.name for method in methods)], rows, records)
-
-
-def _methods_are_rows(run: RunRecord) -> bool:
-    """Whether the methods of a run differ in network or features, so that their names would be too long for columns."""
-    return len(columns(run.first_methods)) > 1
 
 
 def _tables_by_column(run: RunRecord, shown: Collection[Line]) -> list[Table]:

@@ -1,7 +1,8 @@
 """The look of all figures: one palette, markers and dashes that survive grayscale printing, and reproducible files.
 
-The colors are those of Okabe and Ito without yellow, which is too pale on white paper; neighboring colors also differ
-in marker and dash. Source: M. Okabe, K. Ito, Color Universal Design, 2008.
+The colors are those of Okabe and Ito without yellow; the palest are darkened, so that all have a contrast of at least 3
+to 1 with the page, light or dark. Neighboring colors also differ in marker and dash. Source: M. Okabe, K. Ito, Color
+Universal Design, 2008.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ GRID = "#d8dbe0"
 PAPER = "#fefefe"
 """Colors of text and lines, of the grid, and of the background. On the page they follow its theme."""
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#c46a9a", "#2f8fca", "#b57d00", "#7f7f7f")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)))
 
-RAMP = (("#0072b2", "v"), ("#56b4e9", "d"), ("#8f8f8f", "o"), ("#e69f00", "s"), ("#d55e00", "^"))
+RAMP = (("#0072b2", "v"), ("#2f8fca", "d"), ("#7f7f7f", "o"), ("#b57d00", "s"), ("#d55e00", "^"))
 """Colors and markers from low to high values."""
+
+_BAND = 0.13
+"""Opacity of the band of a curve."""
 
 _MARGIN = 0.03
 """How far an axis may exceed the range of its metric, so that points at the ends are visible as a whole."""
@@ -66,6 +70,8 @@ class Figure:
     svg, png : bytes
     points : mapping of str to sequence of str
         Tooltips: for each group of points, by its id in the SVG, the text of each point.
+    drawing : matplotlib.figure.Figure or None
+        To draw it at another size; see `mirembed.reports.paper`.
     """
 
     name: str
@@ -74,6 +80,7 @@ class Figure:
     svg: bytes
     png: bytes
     points: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    drawing: MatplotlibFigure | None = field(default=None, repr=False, compare=False)
 
 
 @contextmanager
@@ -110,8 +117,11 @@ def legend(figure: MatplotlibFigure) -> None:
     for n_columns in range(min(3, len(handles)), 0, -1):
         added = figure.legend(handles, labels, loc="outside lower center", ncols=n_columns)
         if n_columns == 1 or added.get_window_extent(renderer).width <= figure.bbox.width:
-            return
+            break
         added.remove()
+    for text, handle in zip(added.get_texts(), handles, strict=True):
+        if (gid := str(handle.get_gid())).startswith("curve-"):
+            text.set_gid(gid.replace("curve", "key"))  # on the page, a click selects the curve
 
 
 def draw(
@@ -122,7 +132,7 @@ def draw(
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     figure.set_layout_engine("none")  # the layout was computed for the SVG
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
-    return Figure(name, title, caption, svg.getvalue(), png.getvalue(), points or {})
+    return Figure(name, title, caption, svg.getvalue(), png.getvalue(), points or {}, figure)
 
 
 def color(position: int) -> str:
@@ -140,14 +150,59 @@ def dashes(position: int) -> Any:
     return DASHES[position % len(DASHES)]
 
 
-def draw_curve(axes: Axes, x: Sequence[float], intervals: Sequence[Interval], position: int, label: str) -> None:
-    """Draw means over ``x`` as a line, with their intervals as a band; undefined means leave a gap."""
+def draw_curve(
+    axes: Axes, x: Sequence[float], intervals: Sequence[Interval], position: int, label: str, *, band: bool = True
+) -> None:
+    """Draw means over ``x`` as a line, with their intervals as a band; undefined means leave a gap.
+
+    Without ``band``, it is there but invisible: the page shows it for the curve that a reader selects.
+    """
     means = [np.nan if one.mean is None else one.mean for one in intervals]
     lows = [mean if one.low is None else one.low for one, mean in zip(intervals, means, strict=True)]
     highs = [mean if one.high is None else one.high for one, mean in zip(intervals, means, strict=True)]
-    axes.fill_between(x, lows, highs, color=color(position), alpha=0.13, linewidth=0)
+    shade: dict[str, Any] = {"color": color(position), "alpha": _BAND if band else 0.0, "linewidth": 0}
+    axes.fill_between(x, lows, highs, gid=f"band-{position}", **shade)
     look: dict[str, Any] = {"color": color(position), "linestyle": dashes(position), "marker": marker(position)}
-    axes.plot(x, means, markevery=max(1, len(means) // 8), label=label, **look)
+    axes.plot(x, means, markevery=max(1, len(means) // 8), label=label, gid=f"curve-{position}", **look)
+
+
+def draw_last_intervals(axes: Axes, x: float, span: float, intervals: Mapping[int, Interval]) -> None:
+    """Draw the interval of each curve at its end, by the curve's position, side by side to the right of ``x``.
+
+    ``span`` is the width of the curves on the horizontal axis.
+    """
+    for number, (position, one) in enumerate(intervals.items(), 1):
+        if one.mean is None or one.low is None or one.high is None:
+            continue
+        at, tip = x + 0.035 * span * number, 0.008 * span
+        ends = [at - tip, at + tip, at, at, at - tip, at + tip], [one.low] * 3 + [one.high] * 3
+        axes.plot(*ends, color=color(position), linewidth=1.2, gid=f"end-{position}")
+        axes.plot([at], [one.mean], marker(position), color=color(position), markersize=4, gid=f"mean-{position}")
+
+
+def log_axis(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with three to eight labels of round numbers; linear for less than a third."""
+    low, high = axes.get_ylim()
+    low = max(low, min((float(np.nanmin(y[y > 0])) for y in _drawn(axes) if (y > 0).any()), default=low))
+    if low <= 0 or high / low < 3:
+        return
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = powers
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = np.sort(np.outer(powers, steps).ravel())
+        ticks = ticks[(ticks >= low) & (ticks <= high)]
+        if len(ticks) >= 3:
+            break
+    ticks = ticks[:: -(-len(ticks) // 8)]
+    axes.set_yticks(ticks, [f"{tick:,.10g}" if tick < 1e6 else f"{tick:.0e}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def _drawn(axes: Axes) -> list[Any]:
+    """Return the heights of all lines of axes."""
+    return [np.asarray(line.get_ydata(), np.float64) for line in axes.lines]
 
 
 def keep_in_range(axes: Axes, metric: Metric) -> None:

@@ -90,7 +90,7 @@ def cost_section(run: RunRecord) -> Section:
     names = ["methods", "trainings", *(["resumed"] if _resumed(run) else []), "CPU time", "wall time", "memory"]
     if not _resumed(run):
         rows = [[*row[:2], *row[3:]] for row in rows]
-    return Section("Cost", tables=[Table("cost", "Cost", caption, [*names, "processor"], rows, records)])
+    return Section("Cost", tables=[Table("cost", "Time and memory", caption, [*names, "processor"], rows, records)])
 
 
 def _resumed(run: RunRecord) -> int:

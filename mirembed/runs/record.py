@@ -57,6 +57,8 @@ class RunRecord:
         Number of finished trainings, and of all.
     groups : mapping of str to str, or None
         The groups of test tracks, by id, if the folds keep groups apart; the bootstrap then draws groups.
+    n_groups : int
+        Number of groups of test tracks, whether or not the folds keep them apart; 0 if none are known.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class RunRecord:
     n_done: int
     n_trainings: int
     groups: Mapping[str, str] | None = None
+    n_groups: int = 0
 
     @property
     def configuration(self) -> Mapping[str, Any]:
@@ -336,6 +339,7 @@ def _read(run: RunFolder) -> RunRecord:
         names = [method.name for method in methods]
         folds = run.read_folds()
         tests = sorted(table_rows(folds, *KEYS))
+        groups = _groups(folds)
         table = run.read_predictions()
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
@@ -354,11 +358,14 @@ def _read(run: RunFolder) -> RunRecord:
             predictions={name: found[name] for name in names if name in found},
             n_done=n_trainings if manifest["finished"] else len(run.finished_parts()),
             n_trainings=n_trainings,
-            groups=_groups(folds) if configuration["bootstrap"] == "groups" else None,
+            groups=groups if configuration["bootstrap"] == "groups" else None,
+            n_groups=len(set(groups.values())),
         )
 
 
 def _groups(folds: pa.Table) -> dict[str, str]:
+    if "group" not in folds.column_names:
+        return {}
     return {track: group for track, group in table_rows(folds, "id", "group") if group is not None}
 
 
@@ -369,8 +376,12 @@ def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
 def _method(content: Mapping[str, Any], approaches: Mapping[str, Any]) -> Method:
     learner = None if content["learner"] is None else Spec.parse(content["learner"])
     name = content["approach"]
-    model = approaches[name].get("model")
-    approach = Approach.parse(name) if model is None else Approach.of_model(model["name"])
+    roles = approaches[name]
+    model, labels = roles.get("model"), roles.get("label_similarity")
+    if model is None:
+        approach = Approach.parse(name, None if labels is None else Spec.parse(labels["spec"]))
+    else:
+        approach = Approach.of_model(model["name"])
     return Method(content["name"], content["features"], content["network"], approach, learner)
 
 

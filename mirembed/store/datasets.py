@@ -225,6 +225,12 @@ class DatasetStore:
         names, *states = read_table(self._folders, ["path", "mtime_ns", "is_mount"]).to_pydict().values()
         return dict(zip(map(os.fsdecode, names), map(FolderState, *states), strict=True))
 
+    def folder_times(self) -> list[tuple[bytes, int]]:
+        """Return the paths of the folders of the audio, as bytes, and their modification times; see `folders`."""
+        if not self._folders.exists():
+            return []
+        return list(zip(*read_table(self._folders, ["path", "mtime_ns"]).to_pydict().values(), strict=True))
+
     def write_folders(self, folders: Mapping[str, FolderState]) -> None:
         """Replace the folders of the audio, by path relative to it.
 

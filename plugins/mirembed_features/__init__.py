@@ -7,6 +7,7 @@ from mirembed_features.chroma import Chroma
 from mirembed_features.descriptors import Descriptors
 from mirembed_features.logmel import LogMel
 from mirembed_features.onnx import Onnx
+from mirembed_features.semitones import Semitones
 from mirembed_features.vectors import Vectors
 
 
@@ -14,6 +15,7 @@ from mirembed_features.vectors import Vectors
 def mirembed_register_features(register: Register) -> None:
     """Register the built-in features."""
     register("logmel", LogMel, summary="Log-mel spectrogram: power in mel bands, in dB")
+    register("semitones", Semitones, summary="Power in bands a semitone apart, in dB, aligned with logmel")
     register("chroma", Chroma, summary="Strength of each pitch class (HPCP), aligned with logmel")
     register(
         "descriptors",

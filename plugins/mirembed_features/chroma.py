@@ -8,7 +8,6 @@ can be a harmonic.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -17,10 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed import Audio, AudioError
-from mirembed_features.framing import exact, windows
-
-ALIGNED = 0.05
-"""Seconds. Frame ``i`` has the center of a frame of this length that begins at ``i * hop``, as in `logmel`."""
+from mirembed_features.framing import ALIGNED, aligned_blocks, exact, windows
 
 LOWEST, HIGHEST = 40.0, 5000.0
 """Hz: peaks outside this range are left out."""
@@ -36,6 +32,15 @@ HARMONICS = 8
 
 Profile: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """From the samples of a frame to its pitch class profile."""
+
+
+CITATION = """\
+@phdthesis{gomez2006,
+  author = {G{\\'o}mez, Emilia},
+  title  = {Tonal Description of Music Audio Signals},
+  school = {Universitat Pompeu Fabra},
+  year   = {2006}
+}"""
 
 
 class Chroma:
@@ -63,6 +68,7 @@ class Chroma:
 
     version = "1"
     backend = "essentia"
+    citation = CITATION
 
     def __init__(self, size: Literal[12, 36] = 12, frame: float = 0.2, hop: float = 0.025) -> None:
         if size not in (12, 36):
@@ -78,6 +84,14 @@ class Chroma:
         self.values, self.hop = int(size), hop
         self._frame = frame
 
+    @property
+    def description(self) -> str:
+        """What the frames are, for a paper."""
+        return (
+            f"harmonic pitch class profiles [@gomez2006] of {self.values} values, of frames of {1000 * self._frame:g} "
+            f"ms with a hop of {1000 * self.hop:g} ms"
+        )
+
     def extract(self, audio: Audio) -> NDArray[np.float32]:
         """Return the profiles of a recording: ndarray ``[n_frames, size]``, 0 to 1.
 
@@ -89,12 +103,10 @@ class Chroma:
         rate = audio.rate
         if rate < MINIMUM_RATE:
             raise AudioError(f"sampling rate {rate} Hz is too low: chroma needs at least {MINIMUM_RATE} Hz")
-        length, aligned = math.floor(exact(self._frame) * rate), math.floor(exact(ALIGNED) * rate)
-        before = (length - aligned) // 2
-        zeros = np.zeros(length - aligned, np.float32)
-        padded = itertools.chain([zeros[:before]], audio.blocks(), [zeros[before:]])
+        length = math.floor(exact(self._frame) * rate)
         profile = _profile(rate, length, self.values)
-        profiles = [profile(frame) for frame in windows(padded, length, exact(self.hop) * rate)]
+        frames = windows(aligned_blocks(audio, length), length, exact(self.hop) * rate)
+        profiles = [profile(frame) for frame in frames]
         if not profiles:
             raise AudioError(f"shorter than one frame of {ALIGNED} s; use a longer clip")
         found = np.stack(profiles)

@@ -133,6 +133,7 @@ class Descriptors:
 
     version = "1"
     backend = "essentia"
+    description = "one vector of the low-level, rhythm and tonal descriptors of Essentia's MusicExtractor"
     values = len(NAMES)
     hop = None
 

@@ -1,12 +1,16 @@
-"""Cuts samples, or any other rows, that arrive in blocks of any length into windows."""
+"""Cuts samples, or any other rows, that arrive in blocks of any length into windows; aligns frames of any length."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mirembed import Audio
 
 
 def exact(seconds: float) -> Fraction:
@@ -16,6 +20,20 @@ def exact(seconds: float) -> Fraction:
     Fraction(2205, 2)
     """
     return Fraction(str(seconds))
+
+
+ALIGNED = 0.05
+"""Seconds in a frame of `logmel`. Frame ``i`` of features with longer frames has the center of its frame ``i``."""
+
+
+def aligned_blocks(audio: Audio, length: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the samples of a recording with zeros before and after them.
+
+    Frames of ``length`` samples then are as many as frames of 50 ms of the recording alone, with the same centers.
+    """
+    zeros = np.zeros(length - math.floor(exact(ALIGNED) * audio.rate), np.float32)
+    before = len(zeros) // 2
+    return itertools.chain([zeros[:before]], audio.blocks(), [zeros[before:]])
 
 
 def windows(

@@ -12,6 +12,7 @@ The spectra come from Essentia, or from scipy where Essentia is not installed. T
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +76,24 @@ SCALES: dict[str, Scale] = {
     "erb": Scale(lambda f: 21.4 * math.log10(1 + 0.00437 * f), lambda e: (10 ** (e / 21.4) - 1) / 0.00437),
 }
 """By the value of ``scale``. Bark after Traunmüller (1990), ERB-rate after Glasberg and Moore (1990)."""
+
+
+CITATION = """\
+@inproceedings{lartillot2007,
+  author    = {Lartillot, Olivier and Toiviainen, Petri},
+  title     = {A {Matlab} Toolbox for Musical Feature Extraction from Audio},
+  booktitle = {Proceedings of the 10th International Conference on Digital Audio Effects (DAFx-07)},
+  address   = {Bordeaux, France},
+  pages     = {237--244},
+  year      = {2007}
+}
+@techreport{slaney1998,
+  author      = {Slaney, Malcolm},
+  title       = {Auditory Toolbox, Version 2},
+  institution = {Interval Research Corporation},
+  number      = {1998-010},
+  year        = {1998}
+}"""
 
 
 @dataclass(frozen=True)
@@ -179,6 +198,7 @@ class LogMel:
 
     version = "1"
     neutral = ("backend",)
+    citation = CITATION
 
     def __init__(
         self,
@@ -210,14 +230,22 @@ class LogMel:
     @functools.cached_property
     def backend(self) -> Backend:
         """The library that computes the spectra."""
-        if self._backend == "scipy":
-            return "scipy"
-        from mirembed import essentia_error
+        return chosen(self._backend)
 
-        error = essentia_error()
-        if error and self._backend == "essentia":
-            raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
-        return "scipy" if error else "essentia"
+    @property
+    def description(self) -> str:
+        """What the frames are, for a paper."""
+        one = self.definition
+        scale = (
+            "mel scale of Slaney's Auditory Toolbox [@slaney1998]" if one.scale == "slaney" else f"scale `{one.scale}`"
+        )
+        defaults = inspect.signature(LogMel).parameters
+        known = all(getattr(one, name) == defaults[name].default for name in ("frame", "hop", "low", "high", "scale"))
+        toolbox = ", as MIRtoolbox [@lartillot2007] has them by default" if known else ""
+        return (
+            f"log-mel spectrograms of {one.bands} bands from {one.low:.4g} to {one.high:.4g} Hz on the {scale}, "
+            f"in dB, of frames of {1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms{toolbox}"
+        )
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:
         """Return the spectrogram of a recording.
@@ -233,20 +261,32 @@ class LogMel:
             The sampling rate is too low for the bands; there is no full frame; a power is not finite.
         """
         self.definition.require_rate(audio.rate)
-        stream = _Stream(audio.rate, self.definition, self.backend)
+        stream = Stream(audio.rate, self.definition, self.backend)
         for samples in audio.blocks():
             stream.add(samples)
         return stream.frames()
 
 
-class _Stream:
+def chosen(backend: Literal["auto", "essentia", "scipy"]) -> Backend:
+    """Return the library that computes the spectra; raise ValueError if Essentia is wanted and cannot be imported."""
+    if backend == "scipy":
+        return "scipy"
+    from mirembed import essentia_error
+
+    error = essentia_error()
+    if error and backend == "essentia":
+        raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
+    return "scipy" if error else "essentia"
+
+
+class Stream:
     """The spectrogram of samples that arrive in pieces of any length."""
 
     def __init__(self, rate: int, definition: Definition, backend: Backend) -> None:
         self._rate, self.definition = rate, definition
         self._length, self._hop = definition.frame_length(rate), definition.hop_length(rate)
         self._filters, self._power_spectra = _prepare(rate, definition, backend)
-        self._n_samples = self._n_frames = 0
+        self._n_samples = self.n_frames = 0
         self._rest = np.empty(0, np.float32)
         self._decibels: list[NDArray[np.float32]] = []
 
@@ -257,11 +297,11 @@ class _Stream:
         self._n_samples += len(samples)
         offset = self._n_samples - len(known)
         n_frames = self.definition.count_frames(self._n_samples, self._rate)
-        numbers = np.arange(self._n_frames, n_frames + 1)
+        numbers = np.arange(self.n_frames, n_frames + 1)
         starts = numbers * self._hop.numerator // self._hop.denominator - offset
         if len(starts) > 1:
             self._decibels.append(self._in_decibels(known, starts[:-1]))
-            self._n_frames = n_frames
+            self.n_frames = n_frames
         self._rest = known[max(0, int(starts[-1])) :].copy()
 
     def frames(self) -> NDArray[np.float32]:

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mirembed import Estimator, MirembedError, Regression, Tags, Task
+
+CITATION = """\
+@article{cortes1995,
+  author  = {Cortes, Corinna and Vapnik, Vladimir},
+  title   = {Support-Vector Networks},
+  journal = {Machine Learning},
+  volume  = {20},
+  number  = {3},
+  pages   = {273--297},
+  year    = {1995},
+  doi     = {10.1007/BF00994018}
+}
+@article{chang2011,
+  author  = {Chang, Chih-Chung and Lin, Chih-Jen},
+  title   = {{LIBSVM}: A Library for Support Vector Machines},
+  journal = {ACM Transactions on Intelligent Systems and Technology},
+  volume  = {2},
+  number  = {3},
+  pages   = {27:1--27:27},
+  year    = {2011},
+  doi     = {10.1145/1961189.1961199}
+}"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,8 @@ class Svm:
     epsilon: float = 0.1
     class_weight: Literal["balanced"] | None = None
 
+    citation: ClassVar[str] = CITATION
+
     def __post_init__(self) -> None:
         if not 0 < self.C < math.inf:
             raise ValueError(f"C is {self.C}; expected a finite number above 0")
@@ -56,6 +80,20 @@ class Svm:
             raise ValueError(f"gamma is {self.gamma!r}, but kernel=match takes it from the learned similarity")
         if not 0 <= self.epsilon < math.inf:
             raise ValueError(f"epsilon is {self.epsilon}; expected a finite number, 0 or more")
+
+    def description(self, task: Task) -> str:
+        """Return what it is, for a paper."""
+        gamma = "" if self.gamma in (None, "scale") else f" with $\\gamma$ = {self.gamma}"
+        if self.kernel == "rbf" and not gamma:
+            gamma = r" with $\gamma = 1 / (d \sigma^2)$ for embeddings of $d$ values with variance $\sigma^2$"
+        kernel = "the learned similarity" if self.kernel == "match" else f"`{self.kernel}`"
+        weight = ", with classes weighted by the inverse of their frequency" if self.class_weight else ""
+        machine, tube = "a support vector machine", ""
+        if isinstance(task, Regression):
+            machine, tube = "support vector regression of each target", rf" and $\varepsilon = {self.epsilon:g}$"
+        elif isinstance(task, Tags):
+            machine = "a support vector machine for each tag"
+        return f"{machine} [@cortes1995; @chang2011] with the kernel {kernel}{gamma}, $C = {self.C:g}${tube}{weight}"
 
     @property
     def kernel_similarity(self) -> str | None:

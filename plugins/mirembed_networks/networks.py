@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -12,6 +12,39 @@ if TYPE_CHECKING:
 
 Cell: TypeAlias = Literal["gru", "lstm"]
 Pooling: TypeAlias = Literal["mean", "mean+std", "attention"]
+
+CITATIONS = {
+    "gru": """\
+@inproceedings{cho2014,
+  author    = {Cho, Kyunghyun and van Merri{\\"e}nboer, Bart and Gulcehre, Caglar and Bahdanau, Dzmitry and
+               Bougares, Fethi and Schwenk, Holger and Bengio, Yoshua},
+  title     = {Learning Phrase Representations using {RNN} Encoder--Decoder for Statistical Machine Translation},
+  booktitle = {Proceedings of the 2014 Conference on Empirical Methods in Natural Language Processing (EMNLP)},
+  pages     = {1724--1734},
+  year      = {2014},
+  doi       = {10.3115/v1/D14-1179}
+}""",
+    "lstm": """\
+@article{hochreiter1997,
+  author  = {Hochreiter, Sepp and Schmidhuber, J{\\"u}rgen},
+  title   = {Long Short-Term Memory},
+  journal = {Neural Computation},
+  volume  = {9},
+  number  = {8},
+  pages   = {1735--1780},
+  year    = {1997},
+  doi     = {10.1162/neco.1997.9.8.1735}
+}""",
+    "crnn": """\
+@inproceedings{choi2017,
+  author    = {Choi, Keunwoo and Fazekas, Gy{\\"o}rgy and Sandler, Mark and Cho, Kyunghyun},
+  title     = {Convolutional Recurrent Neural Networks for Music Classification},
+  booktitle = {IEEE International Conference on Acoustics, Speech and Signal Processing (ICASSP)},
+  pages     = {2392--2396},
+  year      = {2017},
+  doi       = {10.1109/ICASSP.2017.7952585}
+}""",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +103,27 @@ class Gru:
         )
         return (self.hidden, self.units) if is_known else None
 
+    @property
+    def description(self) -> str:
+        """What it is, for a paper."""
+        sizes = [*[self.hidden] * (self.layers - 1), self.units]
+        name = "GRU [@cho2014]" if self.cell == "gru" else "LSTM [@hochreiter1997]"
+        pooled = {
+            "mean": "the mean of its outputs over time",
+            "mean+std": "the mean and the standard deviation of its outputs over time",
+            "attention": "a mean of its outputs over time with learned weights",
+        }[self.pooling]
+        kind = "bidirectional " if self.bidirectional else ""
+        units = " and ".join(map(str, sizes)) if len(sizes) < 3 else ", ".join(map(str, sizes))
+        layers = "layers" if self.layers > 1 else "layer"
+        dropout = f", dropout of {self.dropout:g} between the layers" if self.dropout else ""
+        return f"a network of {self.layers} {kind}{name} {layers} of {units} units{dropout} and {pooled}"
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of what `description` cites."""
+        return CITATIONS[self.cell]
+
     def module(self, inputs: int) -> Recurrent:
         """Return a new network."""
         from mirembed_networks.modules import BidirectionalRecurrent, StreamedRecurrent
@@ -124,8 +178,20 @@ class Crnn:
     units: int = 50
     dropout: float = 0.1
 
+    citation: ClassVar[str] = f"{CITATIONS['crnn']}\n{CITATIONS['gru']}"
+
     def __post_init__(self) -> None:
         _check(self, "maps", "blocks", "planes", "pool_frames", "pool_values", "hidden", "units")
+
+    @property
+    def description(self) -> str:
+        """What it is, for a paper."""
+        return (
+            f"a convolutional recurrent network [@choi2017] of {self.blocks} blocks of {self.maps} feature maps "
+            rf"(convolution of $3 \times 3$, batch normalization, ELU, maximum over ${self.pool_frames} \times "
+            rf"{self.pool_values}$ frames and values, dropout of {self.dropout:g}), two GRU layers [@cho2014] of "
+            f"{self.hidden} and {self.units} units, and the mean of their outputs over time"
+        )
 
     def module(self, inputs: int) -> ConvolutionalRecurrent:
         """Return a new network."""
@@ -166,6 +232,13 @@ class Mlp:
 
     def __post_init__(self) -> None:
         _check_layers(self)
+
+    @property
+    def description(self) -> str:
+        """What it is, for a paper."""
+        sizes = ", ".join(map(str, [*[self.hidden] * (self.layers - 1), self.units]))
+        dropout = f", dropout of {self.dropout:g} between the layers" if self.dropout else ""
+        return f"fully connected layers of {sizes} units with ReLU between them{dropout}, and the mean over time"
 
     def module(self, inputs: int) -> PerFrame:
         """Return a new network."""

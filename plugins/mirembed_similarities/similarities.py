@@ -43,6 +43,11 @@ class Rbf:
     def __post_init__(self) -> None:
         _check_gamma(self.gamma)
 
+    @property
+    def description(self) -> str:
+        """What it is, for a paper."""
+        return rf"the RBF similarity $\exp(-\gamma \|x - y\|^2)$ with $\gamma = {self.gamma:g}$"
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
         # Dot products of long vectors lose the precision of short distances; centering keeps the vectors short.
@@ -75,6 +80,8 @@ class Rbf:
 @dataclass(frozen=True)
 class Cosine:
     """``x.y / (|x| |y|)``, from -1 to 1 up to rounding; zero vectors have similarity 0 to everything."""
+
+    description = r"the cosine similarity $x \cdot y / (\|x\| \|y\|)$"
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""
@@ -119,6 +126,12 @@ class Polynomial:
             raise ValueError(f"c is {self.c}; expected a finite number, 0 or more")
         if self.d < 1:
             raise ValueError(f"d is {self.d}; expected a degree of 1 or more")
+
+    @property
+    def description(self) -> str:
+        """What it is, for a paper."""
+        values = rf"$\gamma = {self.gamma:g}$, $c = {self.c:g}$ and $d = {self.d}$"
+        return rf"the polynomial similarity $(\gamma\, x \cdot y + c)^d$ with {values}"
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the similarities ``[..., n, n]`` of all pairs of ``x [..., n, d]``."""

@@ -142,7 +142,7 @@ def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
     while at < size:
         page = read_at(file, at, 27 + 255 + 128)
         if page[:4] != b"OggS" or len(page) < 27:
-            following = _next_page(file, at, size)
+            following = _next_page(file, at + 1, size)
             if following is None:
                 return links, cut or (size - at < 27 and b"OggS".startswith(page[:4]))
             at = following
