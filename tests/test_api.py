@@ -151,11 +151,11 @@ def test_targets_have_a_column_each_and_predictions_are_an_array(audio, tmp_path
 
 
 def test_the_run_of_an_experiment_has_all_its_evaluations(store, evaluated):
-    words = {"approach": "chance", "train_size": [0.5, 1.0], "jobs": 1, "progress": False}
+    words = {"approach": "untrained", "train_size": [0.5, 1.0], "jobs": 1, "progress": False}
     both = mirembed.evaluate(config=evaluated, store=store, **words)
     assert both.scores.column_names[0] == "evaluation" and len(both.evaluations) == 2
     assert [len(one.predictions) for one in (both, *both.evaluations)] == [24, 12, 12]
-    assert mirembed.open_run(both.path).methods == ["chance"]
+    assert mirembed.open_run(both.path).methods == ["untrained"]
 
 
 def wrong(**words: Any) -> Callable[[Any], Any]:
