@@ -13,6 +13,8 @@
 # make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
+# Workers of pytest: more than two cores, because some tests wait for processes.
+WORKERS ?= 3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
@@ -37,13 +39,13 @@ types: $(VENV)/.installed-test
 
 unit: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term
 
 docs: $(VENV)/.installed-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 quick: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q -m "not slow"
 
 messages: $(VENV)/.installed-test
 	$(BIN)/python tests/test_messages.py

@@ -24,6 +24,10 @@ from hypothesis import settings
 # The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
+# Without bytecode on disk, every process of the tests would compile all of mirembed, and every worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 settings.register_profile("mirembed", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("mirembed")
 

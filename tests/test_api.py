@@ -60,7 +60,7 @@ def model(store) -> Any:
 
 @pytest.fixture(scope="module")
 def evaluated(store) -> Any:
-    return mirembed.evaluate(store=store, approach=["rbf-sl", "nn", "chance"], cv=3, **TINY)
+    return mirembed.evaluate(store=store, approach=["rbf-sl", "chance"], cv=3, **TINY)
 
 
 def test_an_extraction_says_what_it_did_and_what_failed(extraction, audio, tmp_path):
@@ -92,7 +92,7 @@ def test_fit_makes_the_model_of_the_command(store, model, audio):
 
 
 def test_evaluate_has_the_numbers_of_the_command(store, evaluated):
-    approaches = [word for name in ("rbf-sl", "nn", "chance") for word in ("--approach", name)]
+    approaches = [word for name in ("rbf-sl", "chance") for word in ("--approach", name)]
     printed = run("evaluate", "--store", store.path, *approaches, *FLAGS, "--cv", 3, "--json").json
     by_command = mirembed.open_run(printed["run"])
     assert by_command.path != evaluated.path
@@ -118,7 +118,7 @@ def test_similar_finds_the_neighbors_of_the_command(store, model, audio):
 def test_the_provenance_has_the_call(model, evaluated):
     assert model.provenance["command"].startswith("mirembed.fit(store=")
     assert f"network='{NETWORK}', similarity='rbf', epochs=1" in model.provenance["command"]
-    assert "approach=['rbf-sl', 'nn', 'chance']" in evaluated.manifest["command"]
+    assert "approach=['rbf-sl', 'chance']" in evaluated.manifest["command"]
 
 
 def test_a_store_has_tracks_frames_and_embeddings(store, model):
@@ -151,12 +151,11 @@ def test_targets_have_a_column_each_and_predictions_are_an_array(audio, tmp_path
 
 
 def test_the_run_of_an_experiment_has_all_its_evaluations(store, evaluated):
-    both = mirembed.evaluate(config=evaluated, store=store, train_size=[0.5, 1.0], jobs=1, progress=False)
+    words = {"approach": "chance", "train_size": [0.5, 1.0], "jobs": 1, "progress": False}
+    both = mirembed.evaluate(config=evaluated, store=store, **words)
     assert both.scores.column_names[0] == "evaluation" and len(both.evaluations) == 2
-    assert (
-        len(both.predictions) == sum(len(one.predictions) for one in both.evaluations) == 2 * len(evaluated.predictions)
-    )
-    assert mirembed.open_run(both.path).methods == evaluated.methods
+    assert [len(one.predictions) for one in (both, *both.evaluations)] == [24, 12, 12]
+    assert mirembed.open_run(both.path).methods == ["chance"]
 
 
 def wrong(**words: Any) -> Callable[[Any], Any]:
@@ -301,8 +300,8 @@ def test_progress_ends_as_a_line_and_notes_stay(kind):
         progress.note("a note")
         progress.update(2)
         progress.start("nothing to do", 0)
-    shown = [line.rsplit("\r", 1)[-1] for line in stream.getvalue().splitlines()]
-    assert shown[-1 if kind is io.StringIO else 0] == "a note"
+    shown = [line.rsplit("\r", 1)[-1] for line in stream.getvalue().rstrip().split("\n")]
+    assert "a note" in shown
     assert any(line.startswith("training") for line in shown)
     assert "nothing to do" not in stream.getvalue()
 

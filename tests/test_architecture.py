@@ -264,6 +264,7 @@ def test_similar_on_stored_embeddings_imports_only_what_reads_them(fitted_store)
     printed, packages = run_in_process(*words)
     assert len(re.findall(r"^│ +\d+ │", printed, re.MULTILINE)) == 20
     assert packages & HEAVY <= {"numpy", "pyarrow"}
+    assert "pydantic" not in packages
 
 
 def test_commands_that_only_read_import_no_engine_and_no_learner(fitted_store):

@@ -344,7 +344,7 @@ def reference(fingerprints: list[np.ndarray]) -> list[Match]:
     return [Match(*pair, offset * duplicates.STEP, difference) for difference, _, pair, offset in ranked]
 
 
-@pytest.mark.parametrize(("n_tracks", "values"), [(15, 30), (40, 5000)])
+@pytest.mark.parametrize(("n_tracks", "values"), [(20, 30), (40, 5000)])
 def test_comparing_words_in_parts_finds_what_plain_loops_find(monkeypatch, n_tracks, values):
     monkeypatch.setattr(duplicates, "_COMPARED", 100)
     fingerprints = library_of_words(n_tracks, values)

@@ -331,7 +331,7 @@ def test_frames_in_a_file_give_the_same_numbers_and_do_not_stay_in_memory(tmp_pa
         data = TrainingData(
             source, starts, lengths, Regression((Target("a"), Target("b"), Target("c"))), labels, normalization
         )
-        trained = train(data, plugin(), TrainingSettings(epochs=1, batch=8, engine=engine))
+        trained = train(data, plugin(), TrainingSettings(epochs=1, batch=50, engine=engine))
         embeddings = made(engine, network).embed_tracks(source, starts, lengths, normalization)
         results.append((weights(trained), torch.from_numpy(embeddings)))
     assert memory_of_files() - before < frames.nbytes / 3

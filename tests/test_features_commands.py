@@ -45,7 +45,7 @@ def mirembed_register_features(register):
 
 @pytest.fixture
 def audio(tmp_path: Path) -> Path:
-    return write_tones(tmp_path / "tones", n_tracks=4, seconds=0.5)
+    return write_tones(tmp_path / "tones", n_tracks=4, seconds=1.0)
 
 
 @pytest.fixture
@@ -139,6 +139,7 @@ def test_a_hop_that_cannot_be_stacked_is_refused(
 def test_frames_of_another_number_are_refused_when_they_are_stacked(
     mirembed: Command, audio: Path, plugins: Path
 ) -> None:
+    write_tones(audio, n_tracks=4, seconds=1.5)  # frames of up to a second would be cut off
     flags = ["--dataset", "folder", "--features", "logmel+bad:how=few"]
     mirembed("--plugins-dir", plugins, "extract", *flags, "--audio", audio)
     found = mirembed("--plugins-dir", plugins, "evaluate", *flags, "--cv", "2", "--epochs", "1", code=1)

@@ -116,6 +116,7 @@ CASES = (
     Case("duplicates m --store s --out copies.csv --force", RESUMES, resumes=True),
     Case("work"),
     Case("evaluate --store s --cv 2 --epochs 20 --train-size 0.5|1 --keep-models --jobs 2", RESUMES, resumes=True),
+    Case("export m --onnx m.onnx --card m.md --force --store s", STARTS_OVER),
     Case("playlist m --seed low/low-0.wav --store s --out list.m3u8 --force"),
     Case("similar m low/low-0.wav --store s --out similar.parquet --force"),
     Case("extract --dataset folder --audio music --store s --features logmel:bands=20 --jobs 1", RESUMES, resumes=True),
@@ -202,7 +203,7 @@ def assert_sound(folder: Path, *, killed: bool) -> None:
     assert killed or not leftovers
     for path in folder.glob("*.parquet"):
         assert pq.read_table(path).num_rows
-    for path in [*folder.glob("*.csv"), *folder.glob("*.m3u8")]:
+    for path in [*folder.glob("*.csv"), *folder.glob("*.m3u8"), *folder.glob("*.md")]:
         assert path.read_text().endswith("\n")
     pages = [*folder.glob("s/runs/*/report/index.html")]
     for page in [*pages, *folder.glob("*.html")]:
@@ -247,8 +248,9 @@ def test_every_command_may_be_interrupted_at_any_moment(world, tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
             pressed = time.monotonic()
-            _, errors = process.communicate(timeout=120)
+            process.wait(timeout=120)
             seconds = time.monotonic() - pressed
+            _, errors = process.communicate(timeout=120)
             wait_until(lambda session=process.pid: not living(session))
         about = (number, case.arguments, seconds, errors)
         assert_sound(folder, killed=False)

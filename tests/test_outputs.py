@@ -23,6 +23,8 @@ FILES = {
     "playlist m --seed seed --out": ".m3u",
     "duplicates m --out": ".csv",
     "map m --out": ".html",
+    "export m --onnx": ".onnx",
+    "export m --card": ".md",
     "tag m --out": ".csv",
     "tag m --write --undo-file": ".jsonl",
 }

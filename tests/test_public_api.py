@@ -91,7 +91,8 @@ evaluate(dataset: str | Sequence[str] | None = None, *, store: StoreLike = None,
 extract(dataset: str | None = None, *, audio: PathLike | None = None, store: StoreLike = None,
     features: str | Sequence[str] | None = None, limit: int | None = None, jobs: int | None = None,
     executor: str = 'local', scheduler: str | None = None, backend: str = 'auto', timeout: float | None = None,
-    max_failures: int | str | None = None, retry_failed: bool = False, accept_failures: bool | None = None, prune: bool = False,
+    max_failures: int | str | None = None, retry_failed: bool = False, accept_failures: bool | None = None,
+    prune: bool = False,
     yes: bool | Callable[[str], None] = False, progress: bool | Progress = True) -> Extraction
 find_audio(root: Path) -> AudioFiles
 find_playlists(folder: Path) -> list[Path]

@@ -191,7 +191,7 @@ def test_all_approaches_start_from_the_same_weights_and_see_the_same_excerpts(da
     for similarity in (Rbf(), Cosine(), None):
         seen.append([])
         started.append(train(data, settings(0, seed=3, fold=1), similarity).network.state_dict())
-        train(data, settings(3, batch=4, seed=3, fold=1), similarity)
+        train(data, settings(3, batch=4, seed=3, fold=1, form=SHORT), similarity)
     assert len(seen[0]) == 9
     assert seen[0] == seen[1] == seen[2]
     for name, initial in started[0].items():
@@ -391,7 +391,7 @@ def test_a_similarity_with_buffers_and_frozen_parameters_is_not_trained(tmp_path
         return created[-1]
 
     checkpoint = tmp_path / "checkpoint.safetensors"
-    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10)
+    training = job(open_tracks(write_classes(tmp_path)), "weighted-sl", epochs=10, network=("gru",))
     fit_models(replace(training, checkpoint=checkpoint), with_similarity(weighted))
     assert [similarity.weight.item() for similarity in created] == [0.5, 0.5]
     assert [name for name in load_file(checkpoint) if "weight" in name and "weight_" not in name] == []

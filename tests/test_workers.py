@@ -104,6 +104,10 @@ def run(request) -> Iterator[Callable[..., Iterator]]:
         yield functools.partial(workers.run, server=server)
 
 
+forked = pytest.mark.parametrize("run", ["forked"], indirect=True)
+"""For what does not depend on how workers start."""
+
+
 @pytest.fixture
 def outcomes(run) -> Callable[..., list]:
     def in_order(tasks: list[tuple[str, int]], jobs: int = 1, **options: object) -> list:
@@ -127,6 +131,7 @@ def test_a_task_that_takes_too_much_memory_is_stopped_and_the_others_finish(outc
     assert done[1:] == [workers.Done(1, 7)]
 
 
+@forked
 def test_a_worker_that_leaks_is_replaced(outcomes):
     tasks = [("process", 0), ("leak", 200), ("process", 0), ("process", 0)]
     first, _, *later = outcomes(tasks, limits=workers.Limits(kept=150 * MIB))
@@ -134,6 +139,7 @@ def test_a_worker_that_leaks_is_replaced(outcomes):
     assert len({outcome.result for outcome in later}) == 1
 
 
+@forked
 def test_a_worker_that_needs_much_memory_from_its_first_task_on_is_kept(outcomes):
     tasks = [("leak", 200), ("process", 0), ("process", 0)]
     assert len({outcome.result for outcome in outcomes(tasks, limits=workers.Limits(kept=150 * MIB))}) == 1
@@ -147,6 +153,7 @@ def test_a_task_whose_worker_is_killed_is_retried_once_and_alone(outcomes, tmp_p
     assert [*done[:2], done[3]] == [workers.Done(0, 1), workers.Done(1, 2), workers.Done(3, 4)]
 
 
+@forked
 def test_the_reason_of_a_crash_names_the_exit_code_or_the_signal(outcomes):
     exited, crashed = outcomes([("exit", 3), ("crash", 0)])
     assert isinstance(exited, workers.Crashed)
@@ -155,6 +162,7 @@ def test_the_reason_of_a_crash_names_the_exit_code_or_the_signal(outcomes):
     assert "SIGSEGV" in crashed.reason
 
 
+@forked
 def test_results_wait_in_the_workers_until_the_caller_takes_them(run, tmp_path):
     begun = tmp_path / "begun"
     results = run(act, [("begin", begun)] * 12, 1, per_worker=2)
@@ -189,6 +197,7 @@ def test_output_of_a_worker_is_not_lost(capfd, forks):
     assert "printed by a worker" in capfd.readouterr().out
 
 
+@forked
 def test_an_exception_that_cannot_be_pickled_keeps_its_type_and_text(run):
     with pytest.raises(RuntimeError, match="UnpicklableError: 1 and 2"):
         list(run(act, [("raise oddly", 0)], 1))

@@ -139,6 +139,8 @@ class Neighbors(TableResult):
         The tracks with their file tags, the seeds, and what was left out.
     """
 
+    _not_shown = ("path",)
+
     def __init__(self, found: FoundNeighbors) -> None:
         self.found = found
         self.similarity = found.similarity

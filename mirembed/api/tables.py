@@ -25,6 +25,8 @@ class TableResult:
     """
 
     table: pa.Table
+    _not_shown: tuple[str, ...] = ()
+    """Columns that a notebook does not show."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -37,11 +39,12 @@ class TableResult:
         return self.table.to_pandas()
 
     def _repr_html_(self) -> str:
-        return table_html(self.table)
+        return table_html(self.table.drop_columns(list(self._not_shown)))
 
 
 def table_html(table: pa.Table, rows: int = _ROWS) -> str:
-    """Return the first rows of a table as HTML."""
+    """Return the first rows of a table as HTML, without columns that have no value at all."""
+    table = table.select([name for name in table.column_names if not len(table) or table[name].null_count < len(table)])
     shown = table.slice(0, rows).to_pydict()
     cells = zip(*shown.values(), strict=True)
     more = f"<p>{len(table):,} rows, the first {rows} shown</p>" if len(table) > rows else ""

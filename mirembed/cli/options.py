@@ -298,7 +298,7 @@ def check_out(
         raise SpecError(f"{flag} {out}: expected a file name ending in {' or '.join(suffixes)}")
     if bom and out.suffix.lower() != ".csv":
         raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
-    check_output(out, force=force)
+    check_output(out, force=force, flag=flag)
 
 
 def exit_with_failures(failures: Sequence[tuple[Path, str]]) -> None:

@@ -95,7 +95,7 @@ def tag(
     if undo_file is not None and not write:
         raise SpecError("--undo-file needs --write, without which nothing is changed")
     if write:
-        check_output(undo_file or _new_undo_file(store), flag="--undo-file")
+        check_output(undo_file or _new_undo_file(store), force=None, flag="--undo-file")
     with interruptible():
         from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
         from mirembed.models.model import Model

@@ -149,8 +149,8 @@ class KeptEmbeddings:
         keys = zip(*(table[name].to_pylist() for name in ("path", "file_size", "file_mtime_ns")), strict=True)
         facts = zip(*(table[name].to_pylist() for name in ("recording", "audio_hash", "notes")), strict=True)
         # A copy, because Arrow's memory is read-only and torch warns about that.
-        for key, fact, vector in zip(keys, facts, np.array(vectors(table)), strict=True):
-            self._found[key] = KeptEmbedding(*fact, vector), shard
+        for key, (recording, audio_hash, notes), vector in zip(keys, facts, np.array(vectors(table)), strict=True):
+            self._found[key] = KeptEmbedding(recording, audio_hash, notes, vector), shard
         self._shards.add(shard)
 
 

@@ -56,8 +56,8 @@ def figure_pdf(figure: style.Figure, width: float, font_size: float = FONT_SIZE)
 def _scale_text(drawing: Figure, scale: float) -> None:
     """Multiply the size of all text; new ticks have the size of the others."""
     ticks = {axis: axis.get_ticklabels()[:1] for axes in drawing.axes for axis in (axes.xaxis, axes.yaxis)}
-    sizes = {axis: labels[0].get_fontsize() * scale for axis, labels in ticks.items() if labels}
+    sizes = {axis: float(labels[0].get_fontsize()) * scale for axis, labels in ticks.items() if labels}
     for text in drawing.findobj(Text):
-        text.set_fontsize(text.get_fontsize() * scale)
+        text.set_fontsize(float(text.get_fontsize()) * scale)
     for axis, size in sizes.items():
         axis.set_tick_params(which="both", labelsize=size)

@@ -93,14 +93,14 @@ def advice_on(error: OSError) -> str:
     return ""
 
 
-def check_output(path: Path, *, force: bool = False, flag: str = "--out") -> None:
+def check_output(path: Path, *, force: bool | None = False, flag: str = "--out") -> None:
     """Refuse a file to write, before any work is done, if it exists or its folder cannot be written.
 
     Parameters
     ----------
     path : pathlib.Path
-    force : bool
-        An existing file is to be replaced.
+    force : bool or None
+        An existing file is to be replaced. None: this is never possible.
     flag : str
         The option that gives the path.
 
@@ -117,7 +117,7 @@ def check_output(path: Path, *, force: bool = False, flag: str = "--out") -> Non
     if status is not None and path.is_dir():
         raise StoreWriteError(f"{path} is a folder; give the name of a file in it")
     if status is not None and not force:
-        replace = ", or replace it with --force" if flag == "--out" else ""
+        replace = "" if force is None else ", or replace it with --force"
         raise StoreWriteError(f"{path} already exists; choose another name{replace}")
     if status is not None and not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
         raise StoreWriteError(f"{path} is not a regular file; choose another name")

@@ -92,13 +92,13 @@ def work(descriptor: int, parent: int) -> None:
     """
     _ignore_warnings()
     connection = Connection(descriptor)
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
     try:
         try:
             function = connection.recv()
         except Exception as error:  # the function cannot be imported here
             connection.send((False, error))
             return
-        threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         connection.send(READY)
         while True:
@@ -277,6 +277,7 @@ def serve(descriptor: int, load: str) -> None:
     """Run the fork server: import, then fork a worker per request, until the other end of the socket is closed."""
     _ignore_warnings()
     control = socket.socket(fileno=descriptor)
+    _end_with_parent()  # even while it imports; the socket tells of an end before this
     ended, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -323,8 +324,7 @@ def _run_worker(descriptor: int, status: Connection, server: int) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # The worker ends with the server even while native code holds the interpreter lock.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _end_with_parent()
         if os.getppid() == server:
             status.send((os.getpid(), None))  # before the worker is ready: who may kill it knows its pid
             work(descriptor, server)
@@ -338,6 +338,11 @@ def _run_worker(descriptor: int, status: Connection, server: int) -> NoReturn:
             with contextlib.suppress(Exception):
                 stream.flush()
         os._exit(code)  # skips exit handlers, which belong to the server
+
+
+def _end_with_parent() -> None:
+    """Let this process end with its parent, even while native code holds the interpreter lock."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _report_ended(statuses: dict[int, Connection]) -> None:
