@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import importlib
 import io
@@ -18,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import typer
 from hypothesis import settings
 
 # The workers of pytest-xdist share the cores; threads that wait for each other would take time from all of them.
@@ -55,14 +53,6 @@ def write_tones(root: Path, n_tracks: int = 6, seconds: float = 3.0) -> Path:
             samples = tone(frequency, seconds, seed=100 * position + number)
             soundfile.write(root / name / f"{name}-{number}.wav", samples, RATE, subtype="PCM_16")
     return root
-
-
-@pytest.fixture(scope="session", autouse=True)
-def signatures_are_read_once() -> Iterator[None]:
-    """Let typer read the signature of a command once: to read it again costs more than most commands in these tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer.main, "get_params_from_function", functools.cache(typer.main.get_params_from_function))
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,7 @@ def message(errors: str) -> str:
     """Return the error in the standard error output, after progress such as "extracting ..." and warnings."""
     *progress, error = errors.rstrip("\n").split("error: ")
     assert all(
-        line.endswith(" ...") or line.startswith(("engine: ", "warning: ", "the name ")) or " classes from " in line
+        line.endswith(" ...") or re.match(r"engine: |warning: |the name |\d+ class(es)? from ", line)
         for line in "".join(progress).splitlines()
     ), errors
     assert len(error.splitlines()) <= 2

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from conftest import run_here
 from small_networks import seeded
 from small_store import workers_run
 
@@ -85,7 +86,14 @@ def test_speed_compares_both_engines_with_the_naive_program(approach, capsys):
     assert rows[3:] == ["naive", "numba, 1 core", "numba, 2 cores", "torch, 1 core", "torch, 2 cores"]
 
 
-def test_speed_runs_the_evaluation_as_a_user_would(capsys):
+def test_speed_runs_the_evaluation_as_a_user_would(tmp_path, monkeypatch, capsys):
+    def run(words):
+        assert words[1:3] == ["-m", "mirembed"]
+        done = run_here(tmp_path, words[3:])
+        assert done.returncode == 0, done.stderr
+        return 1.0, done.stdout
+
+    monkeypatch.setattr(speed, "run_command", run)
     words = ["--part", "evaluate", "--evaluate-epochs", "2", "--checkpoint-every", "1", "--engine", "torch"]
     speed.main([*TINY, *words, "--jobs", "1"])
     printed = capsys.readouterr().out

@@ -21,6 +21,7 @@ from third_party import found_in, install
 from mirembed import provenance
 from mirembed.differences import ask_the_same, made_with
 from mirembed.errors import PluginError, StoreError
+from mirembed.evaluate import plan
 from mirembed.provenance import environment, files_digest, processor, recorded_plugins, versions
 from mirembed.registry import Plugin, Registry
 from mirembed.registry.source import source_digest
@@ -95,6 +96,8 @@ def test_a_run_is_not_resumed_with_other_code_and_says_why(plugin, work):
     run(work, words, {**env, "INTERRUPT_AT": "s/runs/*/parts/*fold0"}, code=1)
     [first] = (work / "s" / "runs").iterdir()
     before = {path: path.read_bytes() for path in first.rglob("*.parquet")}
+    manifest = read_json(first / "manifest.json")  # two runs may start in one second
+    (first / "manifest.json").write_text(json.dumps({**manifest, "started": "2026-01-01T00:00:00+00:00"}))
 
     edit(source)
     done = run(work, (*words, "--json"), env)
@@ -220,7 +223,7 @@ def test_a_run_is_not_resumed_on_another_machine_or_with_another_mirembed(work, 
         assert again.folder == first.folder
         _unfinish(first)
         here = environment()
-        monkeypatch.setattr("mirembed.evaluate.plan.environment", lambda device: {**here, name: value})
+        monkeypatch.setattr(plan, "environment", lambda device: {**here, name: value})
         other, _ = evaluate(tracks, settings, registry, work / "runs", progress=notes)
     assert other.folder != first.folder
     [note] = [note for note in notes.notes if "cannot be resumed" in note]

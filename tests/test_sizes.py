@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier
 
 from mirembed import Classification, Regression, Target
 from mirembed.datasets.splits import Fold
+from mirembed.evaluate import plan
 from mirembed.evaluate.estimate import Cost
 from mirembed.evaluate.plan import chance, fold_sizes, small_test_parts
 from mirembed.runs.scores import Scores, zero_width_warnings
@@ -51,7 +52,7 @@ def test_chance_takes_the_class_from_the_training_tracks_and_is_scored_on_the_te
 
 def test_chance_is_scored_with_the_estimator_of_the_approach_chance(monkeypatch):
     estimator = DummyClassifier(strategy="constant", constant=2)
-    monkeypatch.setattr("mirembed.evaluate.plan.chance_estimator", lambda task: estimator)
+    monkeypatch.setattr(plan, "chance_estimator", lambda task: estimator)
     assert chance(GENRES, np.array([0, 0, 2, 1, 2]), {0: [fold(0, [0, 1, 2], [3, 4])]}) == 0.5
 
 

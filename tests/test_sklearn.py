@@ -23,7 +23,7 @@ from mirembed.sklearn import SimilarityEmbedding
 
 pytestmark = pytest.mark.slow
 
-TINY = {"network": "gru:hidden=4,units=3", "epochs": 1, "engine": "torch", "device": "cpu"}
+TINY = {"network": "gru:hidden=4,units=3", "epochs": 1, "excerpt": 10, "engine": "torch", "device": "cpu"}
 LABELS = [("high", "low", "middle")[number % 3] for number in range(12)]
 
 
@@ -48,7 +48,7 @@ def test_it_trains_what_fit_trains(write, tmp_path):
     store = write(tmp_path / "store")
     tracks = open_tracks(store)
     frames = dict(mirembed.Store(store.root).features().stream())
-    settings = experiment("rbf-sl", epochs=2, network=(TINY["network"],), seed=(3,))
+    settings = experiment("rbf-sl", epochs=2, excerpt=10, network=(TINY["network"],), seed=(3,))
     with workers_run():
         [made] = fit(tracks, store, settings, Registry.discover(), store.models, seed=3, jobs=1)
     trained = mirembed.load(made.folder, store=store.root)
@@ -93,7 +93,7 @@ def test_every_parameter_has_an_effect(X):
         {"similarity": "cosine"},
         {"label_similarity": "cosine"},
         {"batch": 4},
-        {"excerpt": 10},
+        {"excerpt": 20},
         {"optimizer": "adam:lr=0.1"},
         {"normalize": None},
         {"random_state": 1},

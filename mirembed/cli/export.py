@@ -22,7 +22,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the network with its normalization as an .onnx file (pip install 'mirembed\\[onnx]').",
+            help="Write the network with its normalization as an .onnx file (pip install 'mirembed[onnx]').",
         ),
     ] = None,
     card: Annotated[

@@ -122,8 +122,14 @@ def _name_rows(axes: Axes, names: Sequence[str], *, long: bool) -> None:
     axes.spines["left"].set_visible(False)
     if long:
         for row, name in enumerate(names):
-            place = axes.get_yaxis_transform()
-            axes.text(0, row - 0.42, name, transform=place, va="center", ha="left", fontsize=8)
+            look: dict[str, Any] = {
+                "transform": axes.get_yaxis_transform(),
+                "va": "center",
+                "ha": "left",
+                "fontsize": 8,
+            }
+            box = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}  # covers the vertical lines
+            axes.text(0, row - 0.42, name, bbox=box, **look)
 
 
 def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
@@ -140,7 +146,7 @@ def _draw_lines(run: RunRecord, axes: Axes, reference: Interval | None) -> list[
     about = []
     if reference is not None and reference.mean is not None and len(run.predictions) > 1:
         axes.axvline(reference.mean, color=style.INK, linewidth=0.8, zorder=0)
-        about.append("Upright line: the reference.")
+        about.append("Vertical line: the reference.")
     chance = run.configuration["chance"]
     if chance is not None:
         axes.axvline(chance, color=style.INK, linewidth=0.9, linestyle=style.dashes(2), zorder=0)
@@ -161,7 +167,7 @@ def _legend(statuses: Mapping[str, str], reference: str | None) -> dict[str, dic
     texts = {
         "better": f"better than {reference}",
         "worse": f"worse than {reference}",
-        "open": f"not told apart from {reference}",
+        "open": f"not distinguishable from {reference}",
     }
     return {text: _LOOKS[status] for status, text in texts.items() if status in statuses.values()}
 

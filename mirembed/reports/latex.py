@@ -68,7 +68,7 @@ _MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=\de)-(?=\d)|(?<= )-(?= )")
 _WIDTHS = {
     **dict.fromkeys("iljI.,:;'|!`()[]/ ", 0.3),
     **dict.fromkeys("frtsJ-", 0.39),
-    **dict.fromkeys("mwMW@%+=<>\u2212", 0.83),
+    **dict.fromkeys("mwMW@%#+=<>\u2212", 0.83),
     **dict.fromkeys("ABCDEFGHKLNOPQRSTUVXYZ&", 0.72),
 }
 """Widths of characters, in em; see `_width`."""

@@ -91,7 +91,8 @@ def errors_section(run: RunRecord) -> Section:
     kind = " by more than its standard deviation" if isinstance(run.task, Regression) else ""
     about = (
         f"{n_missed} of {counted(n_tracks, 'tested track')} {'is' if n_missed == 1 else 'are'} missed{kind} by every "
-        "method, chance aside, whenever tested. Their labels may be wrong, or the features may lack what tells them."
+        "method, chance aside, whenever tested. Their labels may be wrong, or what tells them apart may not be in the "
+        "features."
     )
     shown = f"The first {_LISTED} of {len(missed)}; the CSV file has all. " if len(missed) > _LISTED else ""
     caption = shown + _ABOUT_PREDICTED[type(run.task)]
