@@ -171,6 +171,8 @@ class _Findings:
             evidence.append(f"It is not significantly better than {shown}: the difference may be chance.")
         if untested := [test for test in of_other.values() if test.p is None]:
             evidence.append(self._unsure(untested[0]))
+        if n_tested(of_other.values()) > 1:
+            evidence.append("All p-values are Holm-corrected, those of trained methods and of baselines apart.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:
