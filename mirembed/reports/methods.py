@@ -430,8 +430,8 @@ def _shared(run: RunRecord) -> str:
     if len(set(inputs)) == 1:
         return "All methods shared the folds, the excerpts and the initial weights."
     return (
-        "All methods shared the folds; those with the same features and network also shared the excerpts and the initial "
-        "weights."
+        "All methods shared the folds; those with the same features and network also shared the excerpts and the "
+        "initial weights."
     )
 
 

@@ -126,8 +126,8 @@ class Semitones:
         one = self.definition
         lowest, highest = frequency(np.array([LOWEST_NOTE, LOWEST_NOTE + one.bands - 1]))
         return (
-            f"the power in {one.bands} bands a semitone apart, centered on notes from {lowest:.4g} to {highest:.4g} Hz, "
-            f"in dB, of frames of {1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms"
+            f"the power in {one.bands} bands a semitone apart, centered on notes from {lowest:.4g} to {highest:.4g} "
+            f"Hz, in dB, of frames of {1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms"
         )
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:
