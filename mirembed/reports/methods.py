@@ -396,6 +396,8 @@ def _evaluation(run: RunRecord) -> str:
     configuration = run.configuration
     sizes = f"{run.sizes.n_train:.0f} training tracks and {run.sizes.n_test:.0f} test tracks"
     sentences = [f"We evaluated on {_plain(run.describe_folds())}{_how(run)}, with {sizes} on average."]
+    if run.n_groups and run.groups is None and not run.official:
+        sentences.append("Tracks of one group (artist) may be on both sides of a split.")
     if configuration["normalize"] == "training":
         sentences.append(
             "Everything that is fitted or chosen was fitted or chosen on the training tracks of the fold alone."
@@ -428,7 +430,8 @@ def _shared(run: RunRecord) -> str:
     if len(inputs) < 2:
         return "All methods shared the folds."
     if len(set(inputs)) == 1:
-        return "All methods shared the folds, the excerpts and the initial weights."
+        which = "they" if len(inputs) == len(run.methods) else "those that were trained"
+        return f"All methods shared the folds, and {which} also shared the excerpts and the initial weights."
     return (
         "All methods shared the folds; those with the same features and network also shared the excerpts and the "
         "initial weights."
