@@ -208,7 +208,7 @@ def evaluate(
     cv : int, optional
         Number of folds. Default: 10.
     folds : str or path, optional
-        ``"stratified"`` (default for classes), ``"random"`` (default for tags and targets), ``"grouped"``, official
+        ``"stratified"`` (default for classes and tags), ``"random"`` (default for targets), ``"grouped"``, official
         folds, or a table with the columns id and fold.
     splits, test_size : int and float, optional
         This number of random splits instead of cross-validation, each testing this share of the tracks (0.1).

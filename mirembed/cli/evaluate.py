@@ -38,8 +38,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="stratified (default for classes), random (default for regression), grouped, official folds, or a "
-            "table with the columns id and fold.",
+            help="stratified (default for classes and tags), random (default for regression), grouped, official "
+            "folds, or a table with the columns id and fold.",
         ),
     ] = None,
     splits: Annotated[int | None, typer.Option(metavar="N", help="Random splits instead of cross-validation.")] = None,

@@ -129,8 +129,8 @@ AcceptFailures: TypeAlias = Annotated[
     bool | None,
     typer.Option(
         "--accept-failures/--no-accept-failures",
-        help="Accept the files that fail: as long as they do not change, they no longer lead to exit code 2; or take "
-        "that back.",
+        help="Accept the files that fail: until they change, they no longer lead to exit code 2. --no-accept-failures "
+        "takes that back.",
     ),
 ]
 Timeout: TypeAlias = Annotated[
