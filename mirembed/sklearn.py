@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from mirembed.api.progress import reporting
-from mirembed.api.words import discover, store_of
+from mirembed.api.words import discover, given_words, store_of
 from mirembed.audio.files import printable
 from mirembed.config import Settings, defaults
 from mirembed.errors import AudioError, SpecError
@@ -194,8 +194,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             self.task_, labels = self._labels(y)
             if len(tracks) < 2:
                 raise ValueError("X has n_samples=1 track: learning a similarity takes at least two")
-            one_frame = features.hop is None if features else all(len(one) == 1 for one in tracks)
-            self._form = InputForm.of(None if one_frame else 1.0, settings.excerpt, settings.deltas)
+            self._one_frame = features.hop is None if features else all(len(one) == 1 for one in tracks)
+            self._form = InputForm.of(None if self._one_frame else 1.0, settings.excerpt, settings.deltas)
             frames, starts, lengths = _flat(tracks)
             self._normalization = self._fit_normalization(frames, starts, lengths)
             network = PluginNetwork.create(registry, Spec.parse(settings.network[0]))
@@ -253,8 +253,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         registry = discover(NO_PROGRESS.note)
         tracks, _ = self._tracks(X, registry, fitting=False)
-        if self._form.excerpt == 1 and not self._form.deltas and any(len(one) > 1 for one in tracks):
-            longest = max(map(len, tracks))
+        longest = max(map(len, tracks))
+        if self._one_frame and longest > 1:
             raise ValueError(f"X has a track of {longest} frames, and the tracks in fit had a single one")
         frames, starts, lengths = _flat(tracks)
         found = [
@@ -275,9 +275,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if not (jobs is None or (isinstance(jobs, int | np.integer) and (jobs == -1 or jobs >= 1))):
             raise SpecError(f"n_jobs is {jobs!r}: expected a number of processes, or None or -1 for one per core")
         names = ("network", "similarity", "label_similarity", "epochs", "batch", "excerpt", "optimizer", "deltas")
-        words = {name: getattr(self, name) for name in (*names, "ensemble", "engine", "device")}
-        given = {name.replace("_", "-"): value for name, value in words.items() if value is not None}
-        settings = Settings().updated(_plain(given), type(self).__name__)
+        given = given_words({name: getattr(self, name) for name in (*names, "ensemble", "engine", "device")})
+        settings = Settings().updated(given, type(self).__name__)
         settings.check()
         return settings
 
@@ -442,8 +441,3 @@ def _flat(
     """Return all frames in one array, and the first row and the number of frames of each track."""
     lengths = np.array([len(one) for one in tracks], np.int64)
     return np.concatenate(tracks), np.cumsum(lengths) - lengths, lengths
-
-
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
-    """Return numbers of numpy, which a grid search may set, as Python's."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}

@@ -114,6 +114,7 @@ def test_the_lowest_error_is_best(tmp_path):
     options = {"task": TARGETS, "truth": truth.tolist(), "metric": "rmse"}
     one = found(tmp_path / "run", {"nn": far, "rbf-sl": near}, **options)
     assert (one.best, one.better) == (("rbf-sl",), ("rbf-sl",))
+    assert one.ranked == ("rbf-sl", "nn")
     assert "below the reference nn" in one.evidence[0]
 
 
@@ -126,6 +127,7 @@ def test_methods_without_a_score_take_no_part(tmp_path):
     assert "undefined" in nothing.verdict
     one = found(tmp_path / "one", {"nn": constant, "rbf-sl": truth}, **options)
     assert (one.best, one.better) == (("rbf-sl",), ())
+    assert one.ranked == ("rbf-sl", "nn")
     assert "could not be tested" in text(one)
 
 

@@ -15,7 +15,7 @@
     Store      datasets, models, runs (names); tracks(), features() -> Frames, embeddings(model) -> Embeddings
 
 The keywords are the flags of the commands, with underscores for hyphens and ``from_`` for ``--from``; None is a flag
-that is not given. The commands call the same functions, so the numbers are the same to the bit.
+that is not given. The commands run the same code, so the numbers are the same to the bit.
 
 Tables are `pyarrow.Table`; ``to_pandas()`` makes a data frame of one if pandas is installed. Arrays are numpy's. What a
 user can cause or fix raises an exception of `mirembed.errors`. What takes a while takes ``progress``: True shows a line

@@ -26,12 +26,11 @@ from mirembed.api.words import (
 from mirembed.audio.files import audio_files
 from mirembed.errors import SpecError
 from mirembed.hookspecs import Task
-from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.library.seeds import Choose
     from mirembed.models.inference import EmbeddedFiles
     from mirembed.models.model import Model as LoadedModel
 
@@ -189,21 +188,18 @@ class Model:
         MirembedError
             A path does not exist, the model has no probabilities, or its features cannot be computed here.
         """
-        from mirembed.models.predictions import Ranking
+        from mirembed.models.predictions import Ranking, prediction_notes
 
         ranking = Ranking.of(
             self.loaded, number_of("top", top), number_of("min_score", min_score, least=0, whole=False)
         )
         with reporting(progress) as reported:
             files = self._embed(paths, jobs, reported)
-            n_files = len(files.paths)
-            if skip_known:
-                files = files.without(self.loaded.trained_on)
-                left_out = counted(n_files - len(files.paths), "file")
-                reported.note(f"left out {left_out} that the model was fitted to")
-            if ranking is not None and self.loaded.calibration is None:
-                reported.note("warning: these probabilities are the network's own outputs, which are not calibrated")
-        return Predictions(self.loaded, files, ranking)
+            used = files.without(self.loaded.trained_on) if skip_known else files
+            n_left_out = len(files.paths) - len(used.paths) if skip_known else None
+            for note in prediction_notes(self.loaded, ranking, n_left_out):
+                reported.note(note)
+        return Predictions(self.loaded, used, ranking)
 
     def similar(
         self,
@@ -217,8 +213,6 @@ class Model:
         max_per_album: int | None = None,
         jobs: int | None = None,
         progress: bool | Progress = True,
-        choose: Choose | None = None,
-        writable: bool = False,
     ) -> Neighbors:
         """List the tracks of a library that are most similar to one or more seeds.
 
@@ -243,11 +237,6 @@ class Model:
             Worker processes. Default: one per core.
         progress : bool
             Show a line of text, and notes about what was left out.
-        choose : callable, optional
-            Takes a text and the tracks that match it, and returns the position of the one that is meant, or None.
-            Default: a text that matches several is an error.
-        writable : bool
-            Leave out files whose names a playlist cannot contain.
 
         Returns
         -------
@@ -271,12 +260,11 @@ class Model:
                 str(self.path),
                 [str(path_of("seeds", seed)) if not isinstance(seed, str) else seed for seed in given],
                 top=number_of("top", top),
-                choose=choose or _choose_none,
+                choose=lambda text, tracks: None,  # a text that matches several is an error
                 progress=reported,
                 exclude=[text_of("exclude", text) for text in excluded],
                 max_per_artist=number_of("max_per_artist", max_per_artist, least=0),
                 max_per_album=number_of("max_per_album", max_per_album, least=0),
-                writable=writable,
                 inside=None if inside is None else path_of("inside", inside),
                 dataset=dataset_of(dataset),
                 jobs=number_of("jobs", jobs),
@@ -314,10 +302,6 @@ class Model:
                 ("folder", str(self.path)),
             ]
         )
-
-
-def _choose_none(text: str, tracks: Sequence[Any]) -> None:
-    """Choose none of several tracks: nobody is asked."""
 
 
 def load(model: PathLike, *, store: StoreLike = None) -> Model:

@@ -195,11 +195,11 @@ class Run:
         return "".join(one._html() for one in self.evaluations)
 
     def _html(self) -> str:
+        from mirembed.runs.scores import lines
         from mirembed.statistics.metrics import metric_named
 
         record = self._record
-        shown = [line for line in record.scores[0].intervals if line[1] is None]
-        shown = [line for line in shown if line[0] == record.headline or metric_named(line[0]).in_brief]
+        shown = [line for line in lines(record.task, record.headline) if line[1] is None]
         epochs = counted(record.configuration["epochs"], "epoch")
         facts = [
             ("run", self.name),

@@ -200,9 +200,7 @@ class Frames(TableResult, Mapping[str, NDArray[np.float32]]):
         return dict(zip(self.table["id"].to_pylist(), self.table["recording"].to_pylist(), strict=True))
 
     def __getitem__(self, track: str) -> NDArray[np.float32]:
-        for _, frames in self._shards.frames_of([self._recordings[track]]):
-            return np.array(frames)
-        raise StoreError(f"{self._shards.folder} changed while it was being read; run the same command again")
+        return next(self.stream([track]))[1]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._recordings)
@@ -217,12 +215,20 @@ class Frames(TableResult, Mapping[str, NDArray[np.float32]]):
         ----------
         tracks : sequence of str, optional
             Ids. Default: all.
+
+        Raises
+        ------
+        StoreError
+            Frames are removed from the store in the meantime.
         """
         wanted = list(self if tracks is None else tracks)
         for first in range(0, len(wanted), _AT_ONCE):
             some = wanted[first : first + _AT_ONCE]
             frames = dict(self._shards.frames_of({self._recordings[track] for track in some}))
-            yield from ((track, np.array(frames[self._recordings[track]])) for track in some)
+            for track in some:
+                if (found := frames.get(self._recordings[track])) is None:
+                    raise StoreError(f"{self._shards.folder} changed while it was being read; run the same call again")
+                yield track, np.array(found)
 
 
 def _tracks(dataset: DatasetStore) -> pa.Table:

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirembed.compare.families import BASELINES, Family
-from mirembed.compare.paired_tests import PairedTest, n_tested, p_text
+from mirembed.compare.paired_tests import PairedTest, n_tested, p_in_text
 from mirembed.config.approaches import UNTRAINED_BASELINES
-from mirembed.hookspecs import Regression, Tags
-from mirembed.progress import counted, first_names
+from mirembed.progress import counted, decimals, first_names
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import column_names
+from mirembed.runs.scores import column_kind, column_names
 from mirembed.runs.summary import describe_chance
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import Metric, metric_named
@@ -36,6 +35,8 @@ class Answer:
         The method that the others were compared with; None if pairs were declared instead.
     best : tuple of str
         The methods with the best score; several if they share it, none if nothing is scored.
+    ranked : tuple of str
+        All methods, from the best to the worst score; those without one come last.
     better : tuple of str
         The methods that a declared test shows to be better than another, the best first.
     """
@@ -45,6 +46,7 @@ class Answer:
     evidence: tuple[str, ...]
     reference: str | None
     best: tuple[str, ...]
+    ranked: tuple[str, ...]
     better: tuple[str, ...]
 
 
@@ -68,6 +70,7 @@ def answer(run: RunRecord, families: Iterable[Family]) -> Answer:
         tuple(evidence),
         reference=run.comparisons.reference,
         best=tuple(findings.best),
+        ranked=tuple(dict.fromkeys([*findings.best, *findings.scores, *run.predictions])),
         better=tuple(method for method in findings.scores if method in winners),
     )
 
@@ -115,7 +118,7 @@ class _Findings:
 
     @property
     def label(self) -> str:
-        return _name(self.metric)
+        return self.metric.name_in_text
 
     def conclude(self) -> tuple[str, list[str]]:
         """Return the verdict and the evidence."""
@@ -204,15 +207,13 @@ class _Findings:
         highest = "highest" if self.metric.higher_is_better else "lowest"
         one = self.scores[self.best[0]]
         names, verb = _listed(self.best), "has" if len(self.best) == 1 else "share"
-        interval = (
-            "" if one.low is None or one.high is None else f" (95 % interval {_minus(one.low)} to {_minus(one.high)})"
-        )
+        interval = "" if one.low is None or one.high is None else f" ({_interval(one.low, one.high)})"
         if len(self.run.predictions) == 1:
             return f"{names} has {self.label} {self._value(self.best[0])}{interval}"
         return f"{names} {verb} the {highest} {self.label}, {self._value(self.best[0])}{interval}"
 
     def _value(self, method: str) -> str:
-        return _minus(self.scores[method].mean or 0.0)
+        return decimals(self.scores[method].mean or 0.0)
 
     def _apart(self, test: PairedTest, best: str, other: str) -> str:
         """Return how far ``best`` is from the other method of a test, with the interval and the p-value."""
@@ -224,7 +225,7 @@ class _Findings:
         if test.p is None or one.low is None or one.high is None:
             return text
         low, high = (one.low, one.high) if one.mean >= 0 else (-one.high, -one.low)
-        return f"{text} (95 % interval {_minus(low)} to {_minus(high)}; {self._p_short(test)}, {self._corrected(test)})"
+        return f"{text} ({_interval(low, high)}; {self._p_short(test)}, {self._corrected(test)})"
 
     def _corrected(self, test: PairedTest) -> str:
         """Say over which family of tests a p-value is corrected."""
@@ -243,8 +244,7 @@ class _Findings:
 
     @staticmethod
     def _p_short(test: PairedTest) -> str:
-        text = p_text(test.p_holm)
-        return "not tested" if not text else f"p {'< 0.001' if text.startswith('<') else f'= {text}'}"
+        return p_in_text(test.p_holm) or "not tested"
 
     def _unsure(self, test: PairedTest) -> str:
         """Say why a test does not tell which method is better."""
@@ -269,17 +269,19 @@ class _Findings:
         return ""
 
 
+def _interval(low: float, high: float) -> str:
+    return f"95 % interval {decimals(low)} to {decimals(high)}"
+
+
 def _compared(run: RunRecord) -> str:
     """Say what was compared, on what: metric, dataset, tracks, labels, folds, groups and epochs."""
     configuration = run.configuration
-    n_labels = len(column_names(run.task))
-    noun = "target" if isinstance(run.task, Regression) else "tag" if isinstance(run.task, Tags) else "class"
-    labels = f"{n_labels} classes" if noun == "class" and n_labels != 1 else counted(n_labels, noun)
+    labels = counted(len(column_names(run.task)), column_kind(run.task))
     trains = any(method.approach.trains for method in run.methods)
     epochs = f", each network trained for {counted(configuration['epochs'], 'epoch')}" if trains else ""
     methods = f"{counted(len(run.methods), 'method')} on {configuration['dataset']['spec']}"
     first = f"{methods}: {labels}, {run.sizes.describe(run.describe_folds())}{epochs}."
-    return f"{first} {_groups(run)} Measured by {_name(metric_named(run.headline))}."
+    return f"{first} {_groups(run)} Measured by {metric_named(run.headline).name_in_text}."
 
 
 def _groups(run: RunRecord) -> str:
@@ -301,12 +303,3 @@ def _listed(names: Sequence[str]) -> str:
         return f"{len(names)} methods"
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _name(metric: Metric) -> str:
-    """Return the label of a metric, or its title where that says more: ``accuracy``, ``Pearson's r``."""
-    return metric.label if metric.label.lower() == metric.title.lower() else metric.title
-
-
-def _minus(value: float) -> str:
-    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")

@@ -104,8 +104,8 @@ class Semitones:
     ) -> None:
         if not 1 <= bands <= MAX_BANDS:
             raise ValueError(f"bands={bands}; expected 1 to {MAX_BANDS}")
-        if not 0.05 <= frame <= 2:
-            raise ValueError(f"frame={frame:g}; expected seconds from 0.05 to 2")
+        if not ALIGNED <= frame <= 2:
+            raise ValueError(f"frame={frame:g}; expected seconds from {ALIGNED} to 2")
         if not 0.001 <= hop <= 10:
             raise ValueError(f"hop={hop:g}; expected seconds from 0.001 to 10")
         self.values, self.hop = bands, hop
@@ -119,6 +119,15 @@ class Semitones:
     def backend(self) -> Backend:
         """The library that computes the spectra."""
         return chosen(self._backend)
+
+    @property
+    def description(self) -> str:
+        """What the frames are, for a paper."""
+        one = self.definition
+        return (
+            f"the power in {one.bands} bands a semitone apart, from C1 (32.7 Hz), in dB, of frames of "
+            f"{1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms"
+        )
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:
         """Return the bands of a recording.
