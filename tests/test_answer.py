@@ -144,7 +144,7 @@ def test_what_was_compared_names_dataset_tracks_folds_seeds_epochs_and_groups(tm
     table = read_table(folder / "folds.parquet")
     groups = [f"artist {number % 7}" for number in range(len(table))]
     write_table(folder / "folds.parquet", table.append_column("group", [groups]))
-    assert "both sides of a fold, which" in answer(read_run(folder), ()).compared
+    assert "both sides of a split, which" in answer(read_run(folder), ()).compared
     kept = write_run(tmp_path / "kept", {"nn": [LOW]}, chance=0.5, bootstrap="groups")
     assert "No group" in answer(read_run(kept), ()).compared
 

@@ -65,7 +65,7 @@ Approaches: TypeAlias = Annotated[
 ]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the same."),
+    typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the similarity to learn."),
 ]
 Epochs: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
@@ -79,7 +79,10 @@ Optimizer: TypeAlias = Annotated[
 ]
 Excerpt: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="FRAMES", help=f"Frames that an epoch draws from a track. Default: {defaults.EXCERPT}."),
+    typer.Option(
+        metavar="FRAMES",
+        help=f"Frames per excerpt; each epoch draws one excerpt per track. Default: {defaults.EXCERPT}.",
+    ),
 ]
 Deltas: TypeAlias = Annotated[
     bool | None,
@@ -107,7 +110,7 @@ Metric: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
+        help="Headline metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
         "tags, r for targets.",
     ),
 ]
@@ -123,15 +126,15 @@ InnerCv: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Inner folds of --select. Default: {defaults.INNER_FOLDS}.")
 ]
 Exclude: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out tracks with known faults.")
+    str | None, typer.Option(metavar="WHAT", help="What to leave out: known-faults, the tracks with known faults.")
 ]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
 AcceptFailures: TypeAlias = Annotated[
     bool | None,
     typer.Option(
         "--accept-failures/--no-accept-failures",
-        help="Accept the files that fail: as long as they do not change, they no longer lead to exit code 2; or take "
-        "that back.",
+        help="Accept the files that fail: until they change, they no longer lead to exit code 2. "
+        "--no-accept-failures undoes this.",
     ),
 ]
 Timeout: TypeAlias = Annotated[
@@ -149,7 +152,7 @@ Jobs: TypeAlias = Annotated[
 Executor: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Where the work runs: local, or dask, a Dask cluster (pip install 'mirembed[dask]')."
+        metavar="NAME", help="Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed[dask]')."
     ),
 ]
 Scheduler: TypeAlias = Annotated[
@@ -295,7 +298,9 @@ def check_out(
             raise SpecError("--bom needs --out FILE.csv")
         return
     if out.suffix.lower() not in suffixes:
-        raise SpecError(f"{flag} {out}: expected a file name ending in {' or '.join(suffixes)}")
+        *others, last = suffixes
+        endings = f"{', '.join(others)} or {last}" if others else last
+        raise SpecError(f"{flag} {out}: expected a file name ending in {endings}")
     if bom and out.suffix.lower() != ".csv":
         raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
     check_output(out, force=force, flag=flag)

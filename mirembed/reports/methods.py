@@ -1,7 +1,7 @@
 """What a run did, in the words of a paper's methods section, with the BibTeX entries of everything that it used.
 
 The text is Pandoc's Markdown, with citations as ``[@key]`` and mathematics as ``$...$``; `to_latex` makes LaTeX of it.
- Plugins describe themselves: see `mirembed.hookspecs`.
+Plugins describe themselves: see `mirembed.hookspecs`.
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ def _task(run: RunRecord) -> str:
     if isinstance(run.task, Regression):
         return f"annotated with {_named('target', [target.name for target in run.task.targets])}"
     if isinstance(run.task, Tags):
-        return f"each with any of {_named('tag', run.task.classes)}"
-    return f"each of one of {_named('class', run.task.classes)}"
+        return f"each labeled with any number of {_named('tag', run.task.classes)}"
+    return f"each labeled with one of {_named('class', run.task.classes)}"
 
 
 def _named(noun: str, names: Sequence[str]) -> str:
@@ -292,8 +292,8 @@ def _embeddings(run: RunRecord, described: _Plugins) -> str:
     if "nn" in approaches or "fl" in approaches:
         losses = {Classification: "softmax cross-entropy", Tags: "binary cross-entropy", Regression: "squared error"}
         sentences.append(
-            "As a baseline, the network was trained with a linear output layer to predict the labels, with the "
-            f"{losses[type(run.task)]}, summed over the batch, as its loss."
+            "As a baseline, the network was trained with a linear output layer to predict the labels; its loss was the "
+            f"{losses[type(run.task)]}, summed over the batch."
         )
     if trained:
         sentences.append(_training(run, trained))
@@ -330,7 +330,7 @@ def _training(run: RunRecord, trained: Sequence[Method]) -> str:
     spec = trained[0].features
     framed = spec is None or configuration["features"][spec]["parts"][0]["hop"] is not None
     excerpt = (
-        f", each with one excerpt of {configuration['excerpt']} consecutive frames that is drawn anew in every epoch"
+        f", each with one excerpt of {configuration['excerpt']} consecutive frames, drawn anew in every epoch"
         if framed
         else ""
     )
@@ -365,7 +365,7 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
         sentences.append(f"In the tables, {_listed(named)}.")
     if any(one.probabilities is not None for one in run.predictions.values()) and learners:
         sentences.append(
-            "Probabilities are calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the training "
+            "Probabilities were calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the training "
             "tracks."
         )
     return " ".join(sentences)
@@ -380,8 +380,8 @@ def _evaluation(run: RunRecord) -> str:
     sentences = [f"We evaluated on {_plain(run.describe_folds())}{_how(run)}, with {sizes} on average."]
     if configuration["normalize"] == "training":
         sentences.append(
-            "Everything that is fitted or chosen was fitted or chosen on the training tracks of the fold alone, and "
-            "all methods shared the folds, the excerpts and the initial weights."
+            "Everything was fitted and chosen on the training tracks of each fold alone, and all methods shared the "
+            "folds, the excerpts and the initial weights."
         )
     else:
         sentences.append("All methods shared the folds, the excerpts and the initial weights.")
@@ -392,7 +392,7 @@ def _evaluation(run: RunRecord) -> str:
             f"We chose {_listed([_code(name) for name in choices])} in each fold by the mean "
             f"{metric_named(run.headline).label} over {inner} of its training tracks."
         )
-    sentences.append(f"The main measure is {_measure(run)}.")
+    sentences.append(f"The main metric is {_measure(run)}.")
     if run.n_folds > 1:
         sentences.append(
             "Means over the folds have 95 % intervals with the variance of Nadeau and Bengio [@nadeau2003], which "
@@ -441,7 +441,7 @@ def _tests(run: RunRecord) -> str:
         )
     return (
         f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
-        "the corrected resampled $t$-test [@nadeau2003] at the level of 0.05, with Holm's correction [@holm1979] in "
+        "the corrected resampled $t$-test [@nadeau2003] at a significance level of 0.05, with Holm's correction [@holm1979] in "
         f"{kind}; effect sizes are Hedges' $g$ [@hedges1981]."
     )
 
