@@ -51,9 +51,7 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="METHOD", help="Method that the others are compared with. Default: the first that is trained."
-        ),
+        typer.Option(metavar="METHOD", help="Method to compare the others with. Default: the first trained."),
     ] = None,
     train_size: Annotated[
         list[str] | None,

@@ -81,7 +81,7 @@ Excerpt: TypeAlias = Annotated[
     int | None,
     typer.Option(
         metavar="FRAMES",
-        help=f"Frames per excerpt; each epoch draws one excerpt per track. Default: {defaults.EXCERPT}.",
+        help=f"Frames per excerpt; an epoch draws one from each track. Default: {defaults.EXCERPT}.",
     ),
 ]
 Deltas: TypeAlias = Annotated[

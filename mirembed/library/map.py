@@ -133,7 +133,8 @@ class LibraryMap:
         notes = ["According to the model, tracks that are near each other are similar. The axes have no meaning."]
         if self.explained is not None:
             notes.append(
-                f"Placed by PCA: the two axes explain {100 * self.explained.sum():.0f} % of the variance of the embeddings."
+                f"Placed by PCA: the two axes explain {100 * self.explained.sum():.0f} % of the variance of the "
+                "embeddings."
             )
         else:
             notes.append(

@@ -11,8 +11,8 @@ def best_marks(marked: bool) -> str:
     if not marked:
         return ""
     return (
-        " Bold with a star: significantly better, after Holm's correction, in every comparison that was declared for the "
-        "method before training."
+        " Bold with a star: significantly better, after Holm's correction, in every comparison that was declared for "
+        "the method before training."
     )
 
 

@@ -441,8 +441,8 @@ def _tests(run: RunRecord) -> str:
         )
     return (
         f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
-        "the corrected resampled $t$-test [@nadeau2003] at a significance level of 0.05, with Holm's correction [@holm1979] in "
-        f"{kind}; effect sizes are Hedges' $g$ [@hedges1981]."
+        "the corrected resampled $t$-test [@nadeau2003] at a significance level of 0.05, with Holm's "
+        f"correction [@holm1979] in {kind}; effect sizes are Hedges' $g$ [@hedges1981]."
     )
 
 

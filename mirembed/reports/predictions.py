@@ -108,7 +108,7 @@ def _tag_counts(run: RunRecord, task: Tags, method: Method) -> Table:
         names = ("labeled", "predicted", "both", "precision", "recall")
         records.append({"method": method.name, "tag": tag, **dict(zip(names, values, strict=True))})
     caption = (
-        "Tracks that have the tag, tracks for which the method predicts it, and tracks in both groups, counted over all "
+        "Tracks that have the tag, tracks for which the method predicts it, and tracks with both, counted over all "
         "folds and seeds. Precision: share of the predicted tracks that have the tag. Recall: share of the tracks with "
         "the tag for which it is predicted. A learner may never predict a rare tag, and still rank its tracks well."
     )
@@ -153,8 +153,8 @@ def _reliability_table(run: RunRecord, found: Sequence[tuple[Method, Reliability
             records.append({"method": method.name, "kind": kind, **of_bin, **whole})
     summed = "summed over classes" if isinstance(run.task, Classification) else "averaged over tags"
     caption = (
-        "Over all test tracks of all folds and seeds. Calibration error: mean difference between the two over the bins, "
-        f"weighted by their counts (expected calibration error). Brier score: squared error of the probabilities, "
+        "Over all test tracks of all folds and seeds. Calibration error: mean difference between the two over the "
+        f"bins, weighted by their counts (expected calibration error). Brier score: squared error of the probabilities, "
         f"{summed}. Both are 0 at best. The CSV file has the bins."
     )
     names = ["method", "probabilities", "number", "mean", "came true", "calibration error", "Brier score"]
