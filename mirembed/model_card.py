@@ -222,9 +222,8 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
     tracks = f"All {tracks}" if n_fitted == dataset["n_tracks"] else f"{n_fitted} of {tracks}"
     lines = [f"{tracks} of {title}{excluded}, with {labels}."]
     if origin := made.get("network_from"):
-        lines.append(
-            f"Only its learner was fitted: the network is that of {origin['model']}, trained on {origin['dataset']['spec']}."
-        )
+        source = f"{origin['model']}, trained on {origin['dataset']['spec']}"
+        lines.append(f"Only its learner was fitted; the network is that of {source}.")
     lines.append(
         f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`, seed {made['seed']}. Made by:"
     )

@@ -154,8 +154,8 @@ def _reliability_table(run: RunRecord, found: Sequence[tuple[Method, Reliability
     summed = "summed over classes" if isinstance(run.task, Classification) else "averaged over tags"
     caption = (
         "Over all test tracks of all folds and seeds. Calibration error: mean difference between the two over the "
-        f"bins, weighted by their counts (expected calibration error). Brier score: squared error of the probabilities, "
-        f"{summed}. Both are 0 at best. The CSV file has the bins."
+        f"bins, weighted by their counts (expected calibration error). Brier score: squared error of the "
+        f"probabilities, {summed}. Both are 0 at best. The CSV file has the bins."
     )
     names = ["method", "probabilities", "number", "mean", "came true", "calibration error", "Brier score"]
     return Table("reliability", "Reliability of the probabilities", caption, names, rows, records)
