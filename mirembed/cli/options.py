@@ -95,8 +95,7 @@ Ensemble: TypeAlias = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Train N networks from different seeds and use their embeddings side by side. "
-        f"Default: {defaults.ENSEMBLE}.",
+        help=f"Train N networks from different seeds and concatenate their embeddings. Default: {defaults.ENSEMBLE}.",
     ),
 ]
 Normalize: TypeAlias = Annotated[
