@@ -73,7 +73,7 @@ def commands() -> str:
             yield from below(inner, (*path, name))
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (codes,) = re.findall(r"^## Exit codes\n.*?(?=^## )", readme, re.MULTILINE | re.DOTALL)
+    (codes,) = re.findall(r"^## Exit codes and environment variables\n.*?(?=^## )", readme, re.MULTILINE | re.DOTALL)
     text = ["# Commands", "Exit codes, environment variables, and what every command prints with `--help`."]
     text.append(codes.replace("](docs/", "](").strip())
     for path in below(typer.main.get_command(app)):
