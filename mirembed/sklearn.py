@@ -193,7 +193,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             check_consistent_length(tracks, y)
             self.task_, labels = self._labels(y)
             if len(tracks) < 2:
-                raise ValueError(f"found {len(tracks)} sample, n_samples=1: learning a similarity takes at least two")
+                raise ValueError("X has n_samples=1 track: learning a similarity takes at least two")
             one_frame = features.hop is None if features else all(len(one) == 1 for one in tracks)
             self._form = InputForm.of(None if one_frame else 1.0, settings.excerpt, settings.deltas)
             frames, starts, lengths = _flat(tracks)
