@@ -172,7 +172,7 @@ class _Findings:
         if untested := [test for test in of_other.values() if test.p is None]:
             evidence.append(self._unsure(untested[0]))
         if n_tested(of_other.values()) > 1:
-            evidence.append("All p-values are Holm-corrected, those of trained methods and of baselines apart.")
+            evidence.append("All p-values are Holm-corrected, separately for trained methods and for baselines.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:

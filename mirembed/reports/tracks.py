@@ -23,7 +23,7 @@ _LISTED = 20
 _HEADINGS = {Tags: ["track", "tag", "has it", "predicted"], Regression: ["track", "target", "label", "closest"]}
 
 _ABOUT_PREDICTED = {
-    Classification: "Predicted: the classes, and how often, over methods and seeds. Where they agree comes first.",
+    Classification: "Predicted: the classes, with counts over methods and seeds. Unanimous errors come first.",
     Tags: "A row for each tag that every method gets wrong. Tracks with the most such tags come first.",
     Regression: "Closest: the prediction nearest to the label. Those farthest off, in standard deviations, come first.",
 }

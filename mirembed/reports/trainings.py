@@ -83,8 +83,8 @@ def cost_section(run: RunRecord) -> Section:
     resumed = " What interrupted trainings lost between checkpoints may be missing." if _resumed(run) else ""
     caption = (
         "A training is one fold of one seed: its network, with the inner folds, learners and predictions of the "
-        "methods that share it. Times are summed over the trainings: CPU time over all cores, and wall time "
-        "even if trainings ran in parallel. Memory: the most physical memory that the process of a training used, "
+        "methods that share it. Times are summed over the trainings, even those that ran in parallel; CPU "
+        "time is that of all cores. Memory: the most physical memory that the process of a training used, "
         f"libraries included.{resumed}"
     )
     names = ["methods", "trainings", *(["resumed"] if _resumed(run) else []), "CPU time", "wall time", "memory"]
