@@ -562,3 +562,14 @@ def test_real_genres_are_told_apart(mirembed, real_data):
     assert printed["n_tracks"] == 100
     assert printed["approaches"]["rbf-sl"]["accuracy"]["low"] > 0.1
     assert printed["approaches"]["rbf-sl"]["accuracy"]["mean"] > 0.3
+
+
+def test_an_error_at_the_end_of_a_file_is_no_interruption(mirembed, monkeypatch):
+    def fail(store: Store) -> None:
+        raise EOFError("marshal data too short")
+
+    monkeypatch.setattr("mirembed.inventory.contents", fail)
+    (mirembed.folder / "s" / "runs").mkdir(parents=True)
+    error = mirembed("store", "info", "--store", "s", code=1).stderr
+    assert "marshal data too short" in error
+    assert "interrupted" not in error

@@ -136,8 +136,11 @@ def _run(step: Callable[[], object]) -> int:
         if code == _TYPER_INTERRUPTED:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         pass
+    except typer.Abort as error:
+        if isinstance(error.__cause__, EOFError) and not was_interrupted():  # typer takes any for the end of an input
+            return _report(error.__cause__)
     except Exception as error:
         if not was_interrupted():  # otherwise it is what a library made of ctrl-C
             return _report(error)

@@ -181,22 +181,31 @@ def _data(run: RunRecord, described: _Plugins) -> str:
     title = _code(spec) if card is None or not card.n_tracks else _plain(card.title)  # not of the user's own files
     keys = [] if card is None else list(entries_of(card.citation))
     cite = f" [{'; '.join(f'@{key}' for key in keys)}]" if keys else ""
-    sentences = [
-        f"The data are {counted(configuration['n_tracks'], 'track')} of the dataset {title}{cite}, {_task(run)}."
-    ]
+    n_tracks, n_all = configuration["n_tracks"], 0 if card is None else card.n_tracks
+    tracks = f"{n_tracks} of the {counted(n_all, 'track')}" if n_tracks < n_all else counted(n_tracks, "track")
+    sentences = [f"The data are {tracks} of the dataset {title}{cite}, {_task(run)}."]
     if excluded := len(configuration["excluded"]):
         sentences.append(f"We excluded {counted(excluded, 'track')} with known faults.")
     used = [one for one in run.methods if one.features is not None]
     features = [configuration["features"][spec] for spec in dict.fromkeys(one.features for one in used)]
     if features:
-        phrases = [
-            " stacked with ".join(described("features", part["spec"], part["plugin"]) for part in one["parts"])
-            for one in features
-        ]
-        sentences.append(f"From the audio we computed {_listed(phrases)}.")
+        sentences.append(_features(features, described))
     if any(one.network is not None or one.approach.name == "stats" for one in used):
         sentences.append(_input(run, features))
     return " ".join(sentences)
+
+
+def _features(features: Sequence[Mapping[str, Any]], described: _Plugins) -> str:
+    """Describe each features once; if there are several, with the names that the tables use."""
+    parts = {part["spec"]: part for one in features for part in one["parts"]}
+    phrases = [
+        described("features", spec, part["plugin"]) + (f" ({_code(spec)})" if len(parts) > 1 else "")
+        for spec, part in parts.items()
+    ]
+    text = f"From the audio we computed {_listed(phrases)}."
+    if stacked := [_code(one["spec"]) for one in features if len(one["parts"]) > 1]:
+        text += f" In {_listed(stacked)}, their values are stacked frame by frame."
+    return text
 
 
 def _task(run: RunRecord) -> str:
@@ -339,12 +348,9 @@ def _evaluation(run: RunRecord) -> str:
     sizes = f"{run.sizes.n_train:.0f} training tracks and {run.sizes.n_test:.0f} test tracks"
     sentences = [f"We evaluated on {_plain(run.describe_folds())}{_how(run)}, with {sizes} on average."]
     if configuration["normalize"] == "training":
-        sentences.append(
-            "Everything was fitted and chosen on the training tracks of each fold alone, and all methods shared the "
-            "folds, the excerpts and the initial weights."
-        )
-    else:
-        sentences.append("All methods shared the folds, the excerpts and the initial weights.")
+        sentences.append("Everything was fitted and chosen on the training tracks of each fold alone.")
+    if len(run.methods) > 1:
+        sentences.append(_shared(run))
     if configuration["select"]:
         choices = [Choice.parse(text).name for text in configuration["select"]]
         inner = f"{configuration['inner_cv']} inner folds" if configuration["cv"] else "inner folds"
@@ -363,6 +369,19 @@ def _evaluation(run: RunRecord) -> str:
     if tests := _tests(run):
         sentences.append(tests)
     return " ".join(sentences)
+
+
+def _shared(run: RunRecord) -> str:
+    """Say what the methods have in common besides the folds."""
+    inputs = [(method.features, method.network) for method in run.methods if method.approach.trains]
+    if len(inputs) < 2:
+        return "All methods shared the folds."
+    if len(set(inputs)) == 1:
+        return "All methods shared the folds, the excerpts and the initial weights."
+    return (
+        "All methods shared the folds; those with the same features and network also shared the excerpts and the "
+        "initial weights."
+    )
 
 
 def _how(run: RunRecord) -> str:

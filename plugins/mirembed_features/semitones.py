@@ -124,9 +124,10 @@ class Semitones:
     def description(self) -> str:
         """What the frames are, for a paper."""
         one = self.definition
+        lowest, highest = frequency(np.array([LOWEST_NOTE, LOWEST_NOTE + one.bands - 1]))
         return (
-            f"the power in {one.bands} bands a semitone apart, from C1 (32.7 Hz), in dB, of frames of "
-            f"{1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms"
+            f"the power in {one.bands} bands a semitone apart, centered on notes from {lowest:.4g} to {highest:.4g} "
+            f"Hz, in dB, of frames of {1000 * one.frame:g} ms with a hop of {1000 * one.hop:g} ms"
         )
 
     def extract(self, audio: Audio) -> NDArray[np.float32]:

@@ -90,12 +90,13 @@ class Svm:
             gamma = r" with $\gamma = 1 / (d \sigma^2)$ for embeddings of $d$ values with variance $\sigma^2$"
         kernel = "the learned similarity" if self.kernel == "match" else f"`{self.kernel}`"
         weight = ", with classes weighted by the inverse of their frequency" if self.class_weight else ""
-        machine, tube = "a support vector machine", ""
+        machine, constants = "a support vector machine", f"$C = {self.C:g}$"
         if isinstance(task, Regression):
-            machine, tube = "support vector regression of each target", rf" and $\varepsilon = {self.epsilon:g}$"
+            machine = "support vector regression of each target"
+            constants += rf" and $\varepsilon = {self.epsilon:g}$"
         elif isinstance(task, Tags):
             machine = "a support vector machine for each tag"
-        return f"{machine} [@cortes1995; @chang2011] with the kernel {kernel}{gamma}, $C = {self.C:g}${tube}{weight}"
+        return f"{machine} [@cortes1995; @chang2011] with {constants} and the kernel {kernel}{gamma}{weight}"
 
     @property
     def kernel_similarity(self) -> str | None:

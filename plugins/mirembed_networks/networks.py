@@ -236,7 +236,8 @@ class Mlp:
     @property
     def description(self) -> str:
         """What it is, for a paper."""
-        sizes = ", ".join(map(str, [*[self.hidden] * (self.layers - 1), self.units]))
+        *before, last = [*[self.hidden] * (self.layers - 1), self.units]
+        sizes = f"{', '.join(map(str, before))} and {last}" if before else str(last)
         dropout = f", dropout of {self.dropout:g} between the layers" if self.dropout else ""
         return f"fully connected layers of {sizes} units with ReLU between them{dropout}, and the mean over time"
 
