@@ -194,7 +194,7 @@ def _purpose(manifest: Mapping[str, Any], task: Task) -> str:
         f"| approach | `{made['approach']}` |\n"
         f"| features | `{features.spec}`: {counted(features.values, 'value')} per frame |\n"
         f"| network | `{manifest['network']['spec']}` |\n"
-        f"| tracks alike | compared by {_similarity(made)} |"
+        f"| similar tracks | ranked by {_similarity(made)} |"
     )
 
 
@@ -211,7 +211,7 @@ def _similarity(made: Mapping[str, Any]) -> str:
 def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str:
     made = manifest["provenance"]
     dataset, settings = made["dataset"], made["settings"]
-    title = f"`{dataset['spec']}`" + (f", {card.title}" if card else "")
+    title = f"`{dataset['spec']}`" + (f" ({card.title})" if card and card.n_tracks else "")  # not of the user's files
     labels = counted(len(column_names(task)), column_kind(task))
     n_excluded = len(dataset["excluded"])
     excluded = f", without {counted(n_excluded, 'track')} with known faults" if n_excluded else ""
@@ -231,9 +231,9 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
 def _scores(scores: Sequence[Evaluation], made: Mapping[str, Any]) -> str:
     if not scores:
         return (
-            "No run in the store has trained and tested models with the settings of this one. Its predictions for the "
-            "tracks that it was fitted to say nothing about others; "
-            f"`mirembed evaluate --dataset {made['dataset']['spec']}`, with the same settings, does."
+            "No run in the store has trained and tested models with the settings of this one, and its predictions for "
+            "the tracks that it was fitted to say nothing about others. To measure it, run "
+            f"`mirembed evaluate --dataset {made['dataset']['spec']}` with the same settings."
         )
     rows = [f"| {one.run} | {one.folds} | {metric_named(one.metric).label} | {one.score} |" for one in scores]
     return "\n".join(

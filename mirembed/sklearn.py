@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from mirembed.api.progress import reporting
-from mirembed.api.words import discover, given_words, number_of, store_of
+from mirembed.api.words import discover, given_words, store_of
 from mirembed.audio.files import printable
 from mirembed.config import Settings, defaults
 from mirembed.errors import AudioError, SpecError
@@ -77,7 +77,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     engine : {"auto", "numba", "torch"}
     device : {"auto", "cpu", "cuda"}
     n_jobs : int or None
-        Worker processes that read audio files; None: one per core.
+        Worker processes that read audio files; None or -1: one per core.
     store : path or None
         A store that has the features of some of the audio files, which are then not decoded.
     verbose : bool
@@ -193,7 +193,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             check_consistent_length(tracks, y)
             self.task_, labels = self._labels(y)
             if len(tracks) < 2:
-                raise ValueError(f"found {len(tracks)} sample, n_samples=1: learning a similarity takes at least two")
+                raise ValueError("X has n_samples=1 track: learning a similarity takes at least two")
             self._one_frame = features.hop is None if features else all(len(one) == 1 for one in tracks)
             self._form = InputForm.of(None if self._one_frame else 1.0, settings.excerpt, settings.deltas)
             frames, starts, lengths = _flat(tracks)
@@ -271,6 +271,9 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             raise SpecError(f"normalize is {self.normalize!r}: expected 'training' or None")
         if self.task not in _TASKS:
             raise SpecError(f"task is {self.task!r}: expected {', '.join(_TASKS[:-1])} or {_TASKS[-1]}")
+        jobs = self.n_jobs
+        if not (jobs is None or (isinstance(jobs, int | np.integer) and (jobs == -1 or jobs >= 1))):
+            raise SpecError(f"n_jobs is {jobs!r}: expected a number of processes, or None or -1 for one per core")
         names = ("network", "similarity", "label_similarity", "epochs", "batch", "excerpt", "optimizer", "deltas")
         given = given_words({name: getattr(self, name) for name in (*names, "ensemble", "engine", "device")})
         settings = Settings().updated(given, type(self).__name__)
@@ -387,7 +390,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                     if all(name in one for one in stored):
                         parts[number] = [one[name] for one in stored]
         missing = [number for number in range(len(files)) if number not in parts]
-        jobs = number_of("n_jobs", self.n_jobs) or available_jobs()
+        jobs = available_jobs() if self.n_jobs in (None, -1) else int(self.n_jobs)
         wanted = [FileToExtract(files[number], (), features.parts) for number in missing]
         with contextlib.closing(extract_files(wanted, jobs)) as outcomes:
             for outcome in outcomes:

@@ -173,10 +173,14 @@ def _type_name(annotation: Any) -> str:
 
 
 def near_names(name: str, known: Iterable[str], n: int = 2) -> list[str]:
-    """Return up to ``n`` known names that are spelled like a name, ignoring case.
+    """Return up to ``n`` known names that begin with a name or are spelled like it, ignoring case.
 
     >>> near_names("COSIN", ["rbf", "cosine", "polynomial"])
     ['cosine']
+    >>> near_names("acc", ["ccc", "accuracy"], n=1)
+    ['accuracy']
     """
-    by_folded = {one.casefold(): one for one in known}
-    return [by_folded[near] for near in difflib.get_close_matches(name.casefold(), by_folded, n=n)]
+    by_folded, folded = {one.casefold(): one for one in known}, name.casefold()
+    begun = [one for one in by_folded if len(folded) > 2 and one.startswith(folded)]
+    near = dict.fromkeys([*begun, *difflib.get_close_matches(folded, by_folded, n=n)])
+    return [by_folded[one] for one in near][:n]

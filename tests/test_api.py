@@ -95,7 +95,7 @@ def test_evaluate_has_the_numbers_of_the_command(store, evaluated):
     approaches = [word for name in ("rbf-sl", "chance") for word in ("--approach", name)]
     printed = run("evaluate", "--store", store.path, *approaches, *FLAGS, "--cv", 3, "--json").json
     by_command = mirembed.open_run(printed["run"])
-    assert by_command.path != evaluated.path
+    assert {by_command.name, evaluated.name} <= set(store.runs) and by_command.path != evaluated.path
     for name in ("scores", "fold_scores", "comparisons", "predictions", "folds", "curves", "embeddings"):
         assert getattr(by_command, name).equals(getattr(evaluated, name)), name
     means = {

@@ -275,6 +275,7 @@ def test_commands_that_only_read_import_no_engine_and_no_learner(fitted_store):
     assert packages & {"numba", "pandas", "sklearn", "skops", "torch"} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["folder-rbf-sl", "folder-nn"])
 def test_predict_with_the_fused_engine_does_not_import_torch(fitted_store, model, tmp_path):
     if reason_against_numba() is not None:

@@ -39,6 +39,8 @@ from mirembed.specs import Spec
 from mirembed.store.files import read_table
 from mirembed.store.tracks import Tracks
 
+pytestmark = pytest.mark.slow
+
 SEED = (4, 2)
 
 
@@ -343,7 +345,6 @@ def run(tracks: Tracks, runs: Any, approaches: Sequence[str], **settings: Any) -
     return folder
 
 
-@pytest.mark.slow
 def test_a_run_keeps_the_probabilities_of_every_method_that_has_any(tracks, tmp_path):
     folder = run(tracks, tmp_path, ["chance", "stats", "nn", "fl"], checkpoint_every=1)
     names = [f"probability_{name}" for name in ("high", "low", "middle")]
@@ -360,7 +361,6 @@ def test_a_run_keeps_the_probabilities_of_every_method_that_has_any(tracks, tmp_
     assert record.checkpoints["fl"][2].probabilities is None
 
 
-@pytest.mark.slow
 def test_inner_folds_keep_groups_apart_where_the_folds_do(tracks, tmp_path, monkeypatch):
     from mirembed.fit import calibrate
 

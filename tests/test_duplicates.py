@@ -17,6 +17,8 @@ from mirembed.datasets.duplicates import SAME, Match, fingerprint, same_recordin
 from mirembed_datasets.synthesis.composition import draw_clip
 from mirembed_datasets.synthesis.synthesizer import render
 
+pytestmark = pytest.mark.slow
+
 RATE = 22_050
 SECONDS = 16
 N_OTHERS = 8

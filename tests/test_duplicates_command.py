@@ -23,6 +23,8 @@ from mirembed.library.fingerprints import FingerprintCache, fingerprint_files
 from mirembed.progress import NO_PROGRESS, Silent
 from mirembed.store import Store
 
+pytestmark = pytest.mark.slow
+
 N_OTHERS = 10
 COPIES = {"a.wav", "b.wav", "c.flac", "d.mp3", "e.ogg", "f.wav"}
 

@@ -112,6 +112,7 @@ print(skops.io.get_untrusted_types(data=data))
 print(*(type(step).__name__ for _, step in skops.io.loads(data).steps))
 load()
 from skops.io import _trusted_types
+
 names = [*_trusted_types.SKLEARN_ESTIMATOR_TYPE_NAMES]
 print(len(names), "sklearn.svm._classes.SVC" in names)
 """

@@ -39,7 +39,7 @@ Start = Callable[..., subprocess.Popen]
 
 PATCHED = f"""
 import os, signal, sys
-import mirembed.extract.extraction as extraction
+from mirembed.extract import extraction
 from mirembed.interruption import interruptible, was_interrupted
 from mirembed.store import FeatureShards
 

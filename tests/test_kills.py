@@ -35,7 +35,7 @@ PROGRAM = f"""
 import os, pathlib, sys
 try:
     pathlib.Path(f"begun-{{os.getpid()}}").touch()
-    import mirembed.extract.extraction as extraction
+    from mirembed.extract import extraction
     extraction.SHARD_ROWS = {SHARD_ROWS}
     from mirembed.__main__ import main
 except KeyboardInterrupt:

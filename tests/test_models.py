@@ -36,6 +36,8 @@ from mirembed.store import Store
 from mirembed.store.files import read_json, read_table, write_json
 from mirembed.store.tracks import Tracks
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry.discover()
 
 

@@ -14,6 +14,8 @@ from mirembed.training.engine.by_torch import TorchEngine
 from mirembed.training.excerpts import Normalization, gather
 from mirembed.training.network import seeded_head
 
+pytestmark = pytest.mark.slow
+
 BANDS = 40
 MAX_FRAMES = 250
 

@@ -21,6 +21,8 @@ from mirembed.cli.main import app
 from mirembed.datasets.folds_file import FoldsFile, own_folds, read_folds_file
 from mirembed.errors import SpecError
 
+pytestmark = pytest.mark.slow
+
 IDS = "abcdef"
 LABELS = np.array([0, 1, 0, 1, 0, 1])
 

@@ -78,6 +78,16 @@ def test_the_methods_state_data_features_network_folds_tests_and_versions(tmp_pa
     assert not {"sechidis2011", "bogdanov2013", "kingma2015"} & text.entries.keys()
 
 
+def test_only_probabilities_of_learners_are_said_to_be_calibrated(tmp_path):
+    both = described(tmp_path / "both", probabilities=True)
+    assert {"platt1999", "lin2007"} <= both.entries.keys()
+    assert "softmax of its outputs" in both.to_markdown()
+    run = write_report_run(tmp_path / "nn", skill={"nn": 0.5, "chance": 0.0}, n_tracks=30, probabilities=True)
+    alone = describe_methods(read_run(run), REGISTRY)
+    assert "platt1999" not in alone.entries
+    assert "softmax of its outputs" in alone.to_markdown()
+
+
 def test_everything_that_is_cited_has_an_entry_and_every_entry_is_cited(tmp_path):
     texts = [
         described(

@@ -139,6 +139,18 @@ def test_ragged_and_empty_input_is_refused(X, change, said):
         embedding().fit(change(X), LABELS)
 
 
+def test_the_number_of_processes_is_that_of_scikit_learn(tmp_path):
+    root = write_tones(tmp_path / "tones", n_tracks=2, seconds=0.5)
+    paths = sorted(root.rglob("*.wav"))
+    y = [path.parent.name for path in paths]
+    with workers_run():
+        found = [embedding(n_jobs=jobs).fit_transform(paths, y) for jobs in (-1, np.int64(1))]
+    np.testing.assert_array_equal(*found)
+    for wrong in (0, "2", 1.5):
+        with pytest.raises(SpecError, match="n_jobs"):
+            embedding(n_jobs=wrong).fit(paths, y)
+
+
 def test_what_transform_gets_must_be_like_what_fit_got(X):
     found = embedding().fit(X, LABELS)
     with pytest.raises(ValueError, match="5 features, but SimilarityEmbedding is expecting 40"):

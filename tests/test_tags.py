@@ -54,6 +54,8 @@ from mirembed.store.files import read_table
 from mirembed.store.rows import task_from_json, task_to_json
 from mirembed.training.labels import label_vectors
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry.discover()
 
 
@@ -153,7 +155,6 @@ def extract_tags(store: Store, audio: Path, labels: dict[str, Any], task: Any = 
     return extract(store, Listing(task, tracks), spec="own", plugin={}, audio=audio, features=features, jobs=1)
 
 
-@pytest.mark.slow
 def test_new_tags_of_known_files_are_stored_without_decoding(tmp_path):
     audio, store = write_tones(tmp_path / "audio", n_tracks=1, seconds=0.3), Store(tmp_path / "store")
     names = sorted(path.relative_to(audio).as_posix() for path in audio.rglob("*.wav"))
@@ -174,7 +175,6 @@ def test_new_tags_of_known_files_are_stored_without_decoding(tmp_path):
     assert verify(store) == []
 
 
-@pytest.mark.slow
 def test_classes_do_not_replace_tags(tmp_path):
     audio, store = write_tones(tmp_path / "audio", n_tracks=1, seconds=0.3), Store(tmp_path / "store")
     names = sorted(path.relative_to(audio).as_posix() for path in audio.rglob("*.wav"))

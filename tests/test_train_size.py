@@ -24,6 +24,8 @@ from mirembed.datasets.splits import Fold, make_folds
 from mirembed.datasets.train_size import shrunk_folds
 from mirembed.errors import EvaluationError, SpecError
 
+pytestmark = pytest.mark.slow
+
 CLASSES = Classification(("blues", "jazz", "rock"))
 TARGETS = Regression((Target("valence"),))
 SIZES = (0.1, 0.25, 0.5, 0.9, 1.0)

@@ -32,6 +32,8 @@ from mirembed.training.network import one_thread, seeded_head
 from mirembed.training.similarity import PluginSimilarity
 from mirembed_similarities.similarities import Cosine, Rbf
 
+pytestmark = pytest.mark.slow
+
 THREE_CLASSES = Classification(("low", "middle", "high"))
 
 
@@ -158,7 +160,6 @@ def test_three_epochs_are_three_steps_of_adadelta(data):
         np.testing.assert_allclose(theirs.detach(), ours.detach(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
 def test_the_loss_falls_on_tones(similarity):
     classes = np.arange(9) % 3

@@ -24,7 +24,6 @@ from mirembed.api.words import (
 from mirembed.config import Settings, read_experiment, read_preset
 from mirembed.errors import SpecError
 from mirembed.progress import Progress
-from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     from mirembed.evaluate.estimate import Estimate
@@ -119,7 +118,6 @@ def plan(
     from mirembed.evaluate.experiment import plan_experiment
     from mirembed.runs.summary import find_run
 
-    check_writable(store.root / "store.json", "--store")
     is_file = config is not None and (config.is_file() or config.suffix == ".toml")
     repeats = None if config is None or is_file else find_run(store.runs, str(config))
     settings = _settings(given, where, config, repeats, preset)
@@ -210,7 +208,7 @@ def evaluate(
     cv : int, optional
         Number of folds. Default: 10.
     folds : str or path, optional
-        ``"stratified"`` (default for classes), ``"random"`` (default for tags and targets), ``"grouped"``, official
+        ``"stratified"`` (default for classes and tags), ``"random"`` (default for targets), ``"grouped"``, official
         folds, or a table with the columns id and fold.
     splits, test_size : int and float, optional
         This number of random splits instead of cross-validation, each testing this share of the tracks (0.1).
@@ -273,7 +271,7 @@ def evaluate(
         if text is not None:
             text_of(word, text)
     with prepare_trainings(), reporting(progress, RESUMES) as reported, on_executor(executor, scheduler, workers):
-        registry, place = discover(reported.note), store_of(store)
+        registry, place = discover(reported.note), store_of(store, writable=True)
         planned = plan(given, "evaluate()", place, registry, config=file, preset=preset, progress=reported)
         call = command or as_call(evaluate, words)
         folder, _ = planned.run(jobs=workers or available_jobs(), command=call, progress=reported)

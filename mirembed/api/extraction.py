@@ -12,7 +12,6 @@ from mirembed.api.tables import facts_html
 from mirembed.api.words import PathLike, StoreLike, dataset_of, discover, number_of, path_of, plain, store_of, text_of
 from mirembed.errors import MirembedError
 from mirembed.progress import Progress
-from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -152,8 +151,7 @@ def extract(
             raise MirembedError(f"nothing was removed: give --yes to {what}")
 
     with reporting(progress, RESUMES) as reported, on_executor(executor, scheduler, workers):
-        registry, place = discover(reported.note), store_of(store)
-        check_writable(place.root / "store.json", "--store")
+        registry, place = discover(reported.note), store_of(store, writable=True)
         spec = dataset_of(dataset) or place.only_spec()
         features_infos = features_to_extract(
             registry, place.dataset(spec), [text_of("features", one) for one in wanted_features]

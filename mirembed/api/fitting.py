@@ -25,7 +25,6 @@ from mirembed.config import Settings
 from mirembed.errors import SpecError
 from mirembed.progress import Progress, counted
 from mirembed.specs import Spec
-from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     from mirembed.fit import FittedModel
@@ -111,7 +110,6 @@ def fit_models(
     from mirembed.store.tracks import open_tracks
     from mirembed.workers import available_jobs
 
-    check_writable(store.root / "store.json", "--store")
     if from_ is None:
         settings, given_features = resolve_settings(settings, registry)
         check_name(store.models, name, [method.name for method in settings.methods])
@@ -287,7 +285,7 @@ def fit(
         if text is not None:
             text_of(word, text)
     with prepare_trainings(), reporting(progress, RESUMES) as reported:
-        registry, place = discover(reported.note), store_of(store)
+        registry, place = discover(reported.note), store_of(store, writable=True)
         fits = fit_models(
             settings,
             place,

@@ -38,8 +38,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="stratified (default for classes), random (default for regression), grouped, official folds, or a "
-            "table with the columns id and fold.",
+            help="stratified (default for classes and tags), random (default for regression), grouped, official "
+            "folds, or a table with the columns id and fold.",
         ),
     ] = None,
     splits: Annotated[int | None, typer.Option(metavar="N", help="Random splits instead of cross-validation.")] = None,
@@ -140,7 +140,7 @@ def evaluate(
         from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
-    place, workers = Store(store), options.jobs_or_cores(jobs)
+    place, workers = Store.writable(store), options.jobs_or_cores(jobs)
     given = options.given_settings(context)
     with ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         planned = plan(given, "the command line", place, registry, config=config, preset=preset, progress=progress)

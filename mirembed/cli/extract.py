@@ -40,7 +40,7 @@ def extract(
         str,
         typer.Option(
             metavar="NAME",
-            help="Library that computes the spectra: essentia, scipy, or auto (the default; essentia if installed). "
+            help="Library that computes the spectra: essentia, scipy, or auto, which is essentia if it is installed. "
             "Their results are interchangeable.",
         ),
     ] = "auto",

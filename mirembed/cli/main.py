@@ -70,9 +70,9 @@ for panel, commands in {
 }.items():
     for command, example in commands:
         app.command(command.__name__, rich_help_panel=panel, epilog=f"Example: {example}")(command)
-app.add_typer(datasets.app, name="datasets", rich_help_panel="Look after")
-app.add_typer(plugins.app, name="plugins", rich_help_panel="Look after")
-app.add_typer(store.app, name="store", rich_help_panel="Look after")
+app.add_typer(datasets.app, name="datasets", rich_help_panel="Manage")
+app.add_typer(plugins.app, name="plugins", rich_help_panel="Manage")
+app.add_typer(store.app, name="store", rich_help_panel="Manage")
 
 
 def _print_version(value: bool) -> None:

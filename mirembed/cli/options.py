@@ -17,9 +17,8 @@ from mirembed.config.settings import key
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import Store
 from mirembed.store.exports import TABLE_SUFFIXES
-from mirembed.store.files import check_output, check_writable
+from mirembed.store.files import check_output
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -130,8 +129,8 @@ AcceptFailures: TypeAlias = Annotated[
     bool | None,
     typer.Option(
         "--accept-failures/--no-accept-failures",
-        help="Accept the files that fail: as long as they do not change, they no longer lead to exit code 2; or take "
-        "that back.",
+        help="Accept the files that fail: until they change, they no longer lead to exit code 2. --no-accept-failures "
+        "takes that back.",
     ),
 ]
 Timeout: TypeAlias = Annotated[
@@ -252,18 +251,6 @@ def train_soon(context: typer.Context) -> None:
     from mirembed.workers.executor import prepare_trainings
 
     context.with_resource(prepare_trainings())
-
-
-def writable_store(folder: Path) -> Store:
-    """Return a store; refuse one that cannot be written, before any work is done.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written, or is not a store of this version.
-    """
-    check_writable(folder / "store.json", "--store")
-    return Store(folder)
 
 
 def jobs_or_cores(jobs: int | None) -> int:

@@ -19,9 +19,10 @@ def playlist(
     model: options.ModelName,
     dataset: options.Library = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
-    seed: Annotated[
+    seeds: Annotated[
         list[str] | None,
         typer.Option(
+            "--seed",
             metavar="SEED",
             help="Track to start from: an audio file, a track id, or words from artist and title; repeatable.",
         ),
@@ -81,7 +82,7 @@ def playlist(
     if (start is None) != (end is None):
         raise SpecError("--from and --to belong together; give both")
     ends = None if start is None or end is None else (start, end)
-    plan = Plan(tuple(seed or ()), ends, extend, length)
+    plan = Plan(tuple(seeds or ()), ends, extend, length)
     registry = options.discover()
     with ConsoleProgress() as progress:
         made = make_playlist(

@@ -33,7 +33,7 @@ _MANY_TESTS = 50
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Runs: folders, or unambiguous prefixes of names in the store."),
+        typer.Argument(metavar="RUN", help="Runs: folders, or unambiguous prefixes of names in the store."),
     ],
     against: Annotated[
         str | None,

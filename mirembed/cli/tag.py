@@ -58,7 +58,7 @@ def tag(
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Add the predictions to the values that a file has.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the values that a file has by the predictions.")
+        bool, typer.Option("--overwrite", help="Replace the values that a file has with the predictions.")
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Write the tags. Otherwise nothing is changed.")] = False,
     undo_file: Annotated[

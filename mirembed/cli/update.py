@@ -39,6 +39,7 @@ def update(
     """
     from mirembed.extract import ExtractOptions
     from mirembed.library.update import update as run
+    from mirembed.store import Store
 
     say_when_interrupted(RESUMES)
     if keep not in (None, "features"):
@@ -46,7 +47,7 @@ def update(
     registry = options.discover()
     with EventProgress() if json else ConsoleProgress() as progress:
         updated = run(
-            options.writable_store(store),
+            Store.writable(store),
             registry,
             model,
             dataset=dataset,

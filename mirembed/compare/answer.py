@@ -149,11 +149,11 @@ class _Findings:
         evidence = [f"{self._score_of_best()}, {self._apart(test, best, f'the reference {reference}')}."]
         if not test.significant:
             evidence.append(self._unsure(test))
-        if best in UNTRAINED_BASELINES:
+        trains = any(method.approach.name not in UNTRAINED_BASELINES for method in self.run.methods)
+        if best in UNTRAINED_BASELINES and trains:
             evidence.append(f"{best} trains no network, and no trained method scores better.")
         if also := [name for name in better if name != best]:
-            also_better = ", ".join(f"{name} ({self._p_short(of_other[name])})" for name in also)
-            evidence.append(f"Also significantly better than {reference}: {also_better}.")
+            evidence.append(f"Also significantly better than {reference}: {self._with_p(also, of_other)}.")
         if best in better and len(better) > 1:
             evidence.append(f"Which of these {len(better)} methods is best was not declared as a question.")
         if worse:
@@ -168,14 +168,14 @@ class _Findings:
         """Conclude where no method scores better than the reference."""
         evidence = [f"{self._score_of_best()}; {reference} is the reference of all comparisons."]
         if worse:
-            shown = ", ".join(f"{name} ({self._p_short(of_other[name])})" for name in worse)
-            evidence.append(f"It is significantly better than {shown}.")
-        unsure = {name: test for name, test in of_other.items() if test.p is not None and not test.significant}
-        if unsure:
-            shown = ", ".join(f"{name} ({self._p_short(test)})" for name, test in unsure.items())
+            evidence.append(f"It is significantly better than {self._with_p(worse, of_other)}.")
+        if unsure := [name for name, test in of_other.items() if test.p is not None and not test.significant]:
+            shown = self._with_p(unsure, of_other)
             evidence.append(f"It is not significantly better than {shown}: the difference may be chance.")
         if untested := [test for test in of_other.values() if test.p is None]:
             evidence.append(self._unsure(untested[0]))
+        if n_tested(of_other.values()) > 1:
+            evidence.append("All p-values are Holm-corrected, those of trained methods and of baselines apart.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:
@@ -237,6 +237,10 @@ class _Findings:
             return f"the only {of_family}"
         tests = of_family.replace("test", f"{family.n_tested} tests", 1)
         return f"Holm-corrected over the {tests}"
+
+    def _with_p(self, names: Sequence[str], tests: Mapping[str, PairedTest]) -> str:
+        """Return methods with the p-values of their tests; of many, the first."""
+        return first_names([f"{name} ({self._p_short(tests[name])})" for name in names], 2 * _NAMED)
 
     @staticmethod
     def _p_short(test: PairedTest) -> str:

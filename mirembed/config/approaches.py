@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirembed.errors import SpecError
-from mirembed.specs import Spec
+from mirembed.specs import Spec, near_names
 
 NETWORK_BASELINES = ("nn", "fl")
 """Both train a network to predict labels: ``nn`` uses its predictions, ``fl`` gives its embeddings to a learner."""
@@ -69,8 +69,10 @@ class Approach:
         if text in baselines:
             return cls(text)
         if not text.endswith("-sl"):
+            near = near_names(text, baselines, n=1)
+            hint = f"did you mean {near[0]}? Expected" if near else "expected"
             raise SpecError(
-                f"unknown approach {text!r}: expected {', '.join(baselines)}, or a similarity followed by -sl, such as "
+                f"unknown approach {text!r}: {hint} {', '.join(baselines)}, or a similarity followed by -sl, such as "
                 "rbf-sl or rbf:gamma=2-sl"
             )
         similarity = Spec.parse(text.removesuffix("-sl"))

@@ -308,7 +308,7 @@ class _Update:
         self._new: dict[str, float | None] = {}
         self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
         manifest = read_manifest(self.folder)
-        self._trained_on = {*manifest["recordings"], *manifest.get("audio_hashes", ())}
+        self._trained_on = {*manifest["recordings"], *manifest["audio_hashes"]}
         self._failures = Failures()
         self._notes: dict[str, str] = {}
         self._names = [self.store.features(part).name for part in self.features.parts]

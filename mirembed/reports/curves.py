@@ -179,10 +179,9 @@ def _loss_figures(run: RunRecord) -> list[style.Figure]:
         axes.locator_params(axis="x", integer=True)
         style.log_axis(axes)
         style.legend(figure)
-        caption = (
-            f"Mean over the folds{', with a band from the lowest to the highest fold' if bands else ''}. Approaches "
-            "have different losses, so their heights cannot be compared."
-        )
+        caption = f"Mean over the folds{', with a band from the lowest to the highest fold' if bands else ''}."
+        if len(curves) > 1:
+            caption += " Approaches have different losses, so their heights cannot be compared."
         if EPOCH in run.configuration["select"]:
             caption += " Later epochs are those of the folds that reached them."
         return [style.draw(figure, "loss", "Training loss", caption)]

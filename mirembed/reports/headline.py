@@ -53,7 +53,7 @@ def _parts(methods: Sequence[Method]) -> dict[str, list[str]]:
 
 
 def _draw(run: RunRecord, families: Sequence[Family], found: Answer) -> style.Figure:
-    metric, reference = metric_named(run.headline), found.reference
+    metric, reference = metric_named(run.headline), found.reference if len(run.predictions) > 1 else None
     tests = _against(families, reference)
     scores = {method: run.interval(method, (metric.name, None)) for method in found.ranked}
     statuses = {method: _status(method, tests.get(method), reference) for method in scores}
@@ -133,7 +133,7 @@ def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
 def _draw_lines(run: RunRecord, axes: Axes, reference: Interval | None) -> list[str]:
     """Draw the score of the reference and that of a constant guess; return what they are."""
     about = []
-    if reference is not None and reference.mean is not None and len(run.predictions) > 1:
+    if reference is not None and reference.mean is not None:
         axes.axvline(reference.mean, color=style.INK, linewidth=0.8, zorder=0)
         about.append("Vertical line: the reference.")
     chance = run.configuration["chance"]
@@ -151,7 +151,7 @@ def _keep_in_range(axes: Axes, limits: tuple[float, float]) -> None:
 
 def _legend(statuses: Mapping[str, str], reference: str | None) -> dict[str, dict[str, Any]]:
     """Return the meaning of the marks that occur, if there are tests to tell them apart."""
-    if reference is None or len(statuses) < 2:
+    if reference is None:
         return {}
     texts = {
         "better": f"better than {reference}",

@@ -310,12 +310,21 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
     named += [f"{_code(name)} stands for the embeddings of a saved network" for name in found if name.startswith(FROM)]
     if named:
         sentences.append(f"In the tables, {_listed(named)}.")
-    if any(one.probabilities is not None for one in run.predictions.values()) and learners:
+    probable = [method for method in run.methods if _has_probabilities(run, method)]
+    if any(method.approach.learns for method in probable):
         sentences.append(
-            "Probabilities are calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the training "
-            "tracks."
+            "Probabilities of learners were calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the "
+            "training tracks."
         )
+    if any(not method.approach.learns for method in probable):
+        output = "softmax" if isinstance(run.task, Classification) else "sigmoid"
+        sentences.append(f"Probabilities of the network are the {output} of its outputs and were not calibrated.")
     return " ".join(sentences)
+
+
+def _has_probabilities(run: RunRecord, method: Method) -> bool:
+    predictions = run.predictions.get(method.name)
+    return predictions is not None and predictions.probabilities is not None
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def write_error(path: Path, error: OSError, flags: str = "--store, --out") -> St
 def advice_on(error: OSError) -> str:
     """Return what to do about a system that is out of space or open files; empty for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "free some space and run the same command again; what was written so far is kept"
+        return "free some space and run the same command again; the store is intact"
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise the limit of open files (ulimit -n), or use fewer --jobs"
     return ""
