@@ -102,7 +102,7 @@ def model_card(folder: Path, registry: Registry, scores: Sequence[Evaluation] = 
         "Licenses": _licenses(manifest, card),
         "Citing": _citing(card),
     }
-    title = f"# {folder.name}\n\nA music embedding model, made by mirembed {_version(made)}.\n"
+    title = f"# {folder.name}\n\nA music embedding model made by mirembed {_version(made)}.\n"
     return "\n".join([title, *(f"## {heading}\n\n{text}\n" for heading, text in sections.items())])
 
 
@@ -220,7 +220,8 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
     tracks = f"All {tracks}" if n_fitted == dataset["n_tracks"] else f"{n_fitted} of {tracks}"
     lines = [f"{tracks} of {title}{excluded}, with {labels}."]
     if origin := made.get("network_from"):
-        lines.append(f"Only its learner: the network is that of {origin['model']}, from {origin['dataset']['spec']}.")
+        source = f"{origin['model']}, trained on {origin['dataset']['spec']}"
+        lines.append(f"Only its learner was fitted; the network is that of {source}.")
     lines.append(
         f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`, seed {made['seed']}. Made by:"
     )
@@ -231,14 +232,14 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
 def _scores(scores: Sequence[Evaluation], made: Mapping[str, Any]) -> str:
     if not scores:
         return (
-            "No run in the store has trained and tested models with the settings of this one, and its predictions for "
-            "the tracks that it was fitted to say nothing about others. To measure it, run "
-            f"`mirembed evaluate --dataset {made['dataset']['spec']}` with the same settings."
+            "No run in the store has evaluated these settings. Predictions for the tracks that the model was fitted to "
+            f"do not show how good it is; `mirembed evaluate --dataset {made['dataset']['spec']}`, with the same "
+            "settings, does."
         )
     rows = [f"| {one.run} | {one.folds} | {metric_named(one.metric).label} | {one.score} |" for one in scores]
     return "\n".join(
         [
-            "Models that were trained in the same way on a part of the tracks, and tested on the others:\n",
+            "Scores of models trained with the same settings on part of the tracks and tested on the rest:\n",
             "| run | folds | metric | mean and 95 % interval |",
             "|---|---|---|---|",
             *rows,
@@ -260,9 +261,9 @@ def _use(name: str, task: Task) -> str:
 def _licenses(manifest: Mapping[str, Any], card: Card | None) -> str:
     distributions = dict.fromkeys(["mirembed", *(plugin["distribution"] for plugin in recorded_plugins(manifest))])
     lines = [f"- Code of {name}: {_license(name)}" for name in distributions]
-    lines.append(f"- Dataset: {card.license if card and card.license else 'not known to mirembed'}")
+    lines.append(f"- Dataset: {card.license if card and card.license else 'unknown'}")
     return "\n".join(lines) + (
-        "\n\nThe weights were computed from the dataset. Check what its license allows before you pass the model on."
+        "\n\nThe weights were computed from the dataset. Check what its license allows before you share the model."
     )
 
 

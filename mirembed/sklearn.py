@@ -1,7 +1,7 @@
 """Similarity learning as an estimator of scikit-learn: a transformer from frames or audio files to embeddings.
 
-It trains what ``mirembed fit`` trains, without a store, and works wherever transformers do: in pipelines, in grid
-searches, under cross-validation with groups.
+It trains what ``mirembed fit`` trains, without a store, and works in pipelines, grid searches and grouped
+cross-validation.
 """
 
 from __future__ import annotations
@@ -50,30 +50,30 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     Parameters
     ----------
     features : str
-        What is computed from audio files; frames that are given as arrays are taken as they are.
+        What is computed from audio files; frames given as arrays are used as they are.
     network : str
         ``"gru"``, ``"gru:hidden=200"``, ``"crnn"``, ``"mlp"``.
     similarity : str
         The similarity to learn: ``"rbf"``, ``"rbf:gamma=2"``, ``"cosine"``, ``"polynomial"``.
     label_similarity : str or None
-        Similarity of the labels; None: the same.
+        Similarity of the labels; None: the similarity to learn.
     epochs, batch : int
         Passes over the tracks, and excerpts per training step.
     excerpt : int
         Frames that each epoch takes from a track.
     optimizer : str
-        Of torch: ``"adadelta"``, ``"adam:lr=0.001"``.
+        A torch optimizer: ``"adadelta"``, ``"adam:lr=0.001"``.
     normalize : {"training", None}
         Normalize each value by its mean and standard deviation over the frames in ``fit``; None: leave it as it is.
     deltas : bool or None
         Append the differences of consecutive frames; None: if any track has several frames.
     ensemble : int
-        Networks to train from different seeds; their embeddings are put side by side.
+        Networks to train from different seeds; their embeddings are concatenated.
     task : {"auto", "classification", "tags", "regression"}
-        What ``y`` is. ``"auto"``: classes, if it is a list of names or whole numbers; tags, if it is a matrix of 0 and
-        1 with several columns; otherwise targets.
+        What ``y`` is. ``"auto"``: classes if it is a list of names or integers, tags if it is a matrix of 0 and 1 with
+        several columns, and targets otherwise.
     random_state : int, RandomState or None
-        Seed of weights and excerpts; an int gives the same numbers as ``--seed``.
+        Seed of weights and excerpts; an int gives the same network as ``--seed``.
     engine : {"auto", "numba", "torch"}
     device : {"auto", "cpu", "cuda"}
     n_jobs : int or None
@@ -86,7 +86,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     Attributes
     ----------
     task_ : Classification, Tags or Regression
-        What ``y`` was.
+        What ``y`` is.
     classes_ : ndarray
         The classes; only for classification.
     n_features_in_ : int
@@ -230,7 +230,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Embed tracks. To the bit, the embedding of a track does not depend on the others.
+        """Embed tracks. The embedding of a track is bit-identical, whatever the other tracks are.
 
         Parameters
         ----------

@@ -464,7 +464,8 @@ def test_the_page_fits_a_phone_says_where_a_table_goes_on_and_shows_the_band_of_
         assert page("document.documentElement.scrollWidth") <= PHONE[0]
         # Sections are laid out when they are scrolled to.
         page("document.querySelectorAll('section').forEach((one) => { one.style.contentVisibility = 'visible' })")
-        cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+        shown = "[...document.querySelectorAll('.scroll')].filter((one) => one.checkVisibility())"
+        cut = f"{shown}.filter((one) => one.scrollWidth > one.clientWidth + 1)"
         page.until(f"{cut}.length > 0 && {cut}.every((one) => one.parentElement.matches('.table.more'))")
         band = "getComputedStyle(document.querySelector('#learning-curves .band[data-curve=\"2\"] use')).fillOpacity"
         assert page(band) == "0"

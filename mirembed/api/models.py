@@ -87,7 +87,7 @@ class Model:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings about it."""
+        """Warnings about the model."""
         return list(self.provenance["notes"])
 
     @cached_property
@@ -110,12 +110,12 @@ class Model:
 
     @property
     def features(self) -> str:
-        """The features that it takes."""
+        """The features that it needs."""
         return self.loaded.features.spec
 
     @property
     def units(self) -> int:
-        """Values of an embedding."""
+        """The number of values of an embedding."""
         return self.loaded.network.units
 
     @property
@@ -128,7 +128,7 @@ class Model:
     def embed(self, paths: Paths, *, jobs: int | None = None, progress: bool | Progress = True) -> Embeddings:
         """Compute the embeddings of audio files. They need no labels.
 
-        Files that the store knows are not decoded. If it is interrupted, the same call resumes.
+        Files whose features or embeddings are in the store are not decoded. If interrupted, the same call resumes.
 
         Parameters
         ----------
@@ -232,7 +232,7 @@ class Model:
         exclude : str or sequence of str
             Leave out a track, an artist, an album, a folder, or the tracks of a playlist file.
         max_per_artist, max_per_album : int, optional
-            The most tracks by one artist, or from one album; 0: no limit.
+            Maximum number of tracks by one artist, or from one album; 0: no limit.
         jobs : int, optional
             Worker processes. Default: one per core.
         progress : bool
@@ -245,7 +245,7 @@ class Model:
         Raises
         ------
         MirembedError
-            A seed matches no track, or several; or the tracks have no embeddings, or the audio folder is missing.
+            A seed matches no track or several, the tracks have no embeddings, or the audio folder is missing.
         """
         from mirembed.library.neighbors import neighbors
 
@@ -312,8 +312,8 @@ def load(model: PathLike, *, store: StoreLike = None) -> Model:
     model : path
         The folder of a model, or its name in the store.
     store : path or Store, optional
-        Has the embeddings and the features of known files. Default: that in the environment variable MIREMBED_STORE,
-        else ``mirembed-store`` in the current folder.
+        Has the embeddings and the features of known files. Default: the environment variable MIREMBED_STORE, or else
+        ``mirembed-store`` in the current folder.
 
     Returns
     -------
@@ -324,6 +324,6 @@ def load(model: PathLike, *, store: StoreLike = None) -> Model:
     ModelError
         There is no such model, or another version of mirembed wrote it.
     SpecError
-        ``model`` is no path.
+        ``model`` is not a path.
     """
     return Model.open(path_of("model", model), store_of(store), discover(NO_PROGRESS.note))

@@ -1,4 +1,4 @@
-"""What models say about audio files and tracks: embeddings, predictions, neighbors."""
+"""Results of models for audio files and tracks: embeddings, predictions, neighbors."""
 
 from __future__ import annotations
 

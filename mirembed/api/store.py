@@ -35,12 +35,12 @@ class Store(os.PathLike[str]):
     Parameters
     ----------
     path : path, optional
-        Default: that in the environment variable MIREMBED_STORE, else ``mirembed-store`` in the current folder.
+        Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
 
     Raises
     ------
     StoreError
-        There is no store in the folder, or one of another version.
+        There is no store in the folder, or it has another version.
     """
 
     def __init__(self, path: StoreLike = None) -> None:
@@ -78,7 +78,7 @@ class Store(os.PathLike[str]):
         return [run.folder.name for run in list_runs(self._store.runs)]
 
     def task(self, dataset: str | None = None) -> Task | None:
-        """Return what the labels of a dataset are; None if it has none.
+        """Return the task of a dataset, which says what its labels are; None if it has none.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a run found, in sentences: what was compared, which method is best, and whether the data can tell."""
+"""What a run found, in sentences: what was compared, which method is best, and whether the tests show it."""
 
 from __future__ import annotations
 
@@ -155,12 +155,12 @@ class _Findings:
         if also := [name for name in better if name != best]:
             evidence.append(f"Also significantly better than {reference}: {self._with_p(also, of_other)}.")
         if best in better and len(better) > 1:
-            evidence.append(f"Which of these {len(better)} methods is best was not declared as a question.")
+            evidence.append(f"No test between these {len(better)} methods was declared.")
         if worse:
             evidence.append(f"Significantly worse than {reference}: {first_names(worse, 2 * _NAMED)}.")
         if better:
             return f"{_listed(better)} {'beats' if len(better) == 1 else 'beat'} {reference}", evidence
-        return f"The data cannot tell whether {best} beats {reference}", evidence
+        return f"{best} scores best, but not significantly better than {reference}", evidence
 
     def _reference_leads(
         self, reference: str, of_other: Mapping[str, PairedTest], worse: Sequence[str]
@@ -171,16 +171,16 @@ class _Findings:
             evidence.append(f"It is significantly better than {self._with_p(worse, of_other)}.")
         if unsure := [name for name, test in of_other.items() if test.p is not None and not test.significant]:
             shown = self._with_p(unsure, of_other)
-            evidence.append(f"It is not significantly better than {shown}: the difference may be chance.")
+            evidence.append(f"It is not significantly better than {shown}.")
         if untested := [test for test in of_other.values() if test.p is None]:
             evidence.append(self._unsure(untested[0]))
         if n_tested(of_other.values()) > 1:
-            evidence.append("All p-values are Holm-corrected, those of trained methods and of baselines apart.")
+            evidence.append("All p-values are Holm-corrected, separately for trained methods and for baselines.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:
             return f"{reference} scores best, and beats {_listed(worse)}", evidence
-        return f"The data cannot tell whether {reference} beats {_listed(list(of_other))}", evidence
+        return f"{reference} scores best, but not significantly better than {_any_of(list(of_other))}", evidence
 
     def _of_pairs(self, best: str) -> tuple[str, list[str]]:
         """Conclude where pairs of methods were declared."""
@@ -200,7 +200,7 @@ class _Findings:
         beaten = [other for other, test in own.items() if test.better == best]
         if beaten:
             return f"{best} beats {_listed(beaten)}", evidence
-        return f"The data cannot tell whether {best} beats {_listed(list(own))}", evidence
+        return f"{best} scores best, but not significantly better than {_any_of(list(own))}", evidence
 
     def _score_of_best(self) -> str:
         """Return the best score with its interval, and whose it is."""
@@ -247,11 +247,11 @@ class _Findings:
         return p_in_text(test.p_holm) or "not tested"
 
     def _unsure(self, test: PairedTest) -> str:
-        """Say why a test does not tell which method is better."""
+        """Say why a test does not show which method is better."""
         if test.p is not None:
-            return "A difference of this size may be chance, which does not show that the methods are equal."
+            return "A difference of this size may be due to chance; that does not show that the methods are equal."
         if not n_tested(self.tests) and self.run.n_folds == 1:
-            return "A single split has no folds to test over, so the data cannot tell whether this is chance."
+            return "A single split has no folds to test over, so this may be due to chance."
         return (
             f"{test.a} and {test.b} could not be tested: too few folds have a score of both, or their difference is "
             "the same in every fold."
@@ -265,7 +265,7 @@ class _Findings:
         if (one.mean > chance) != self.metric.higher_is_better:
             return f"A constant guess scores no worse ({chance:.3f})."
         if one.low is not None and one.high is not None and one.low <= chance <= one.high:
-            return f"Its interval includes what a constant guess scores ({chance:.3f})."
+            return f"Its interval includes the score of a constant guess ({chance:.3f})."
         return ""
 
 
@@ -287,10 +287,10 @@ def _compared(run: RunRecord) -> str:
 def _groups(run: RunRecord) -> str:
     """Say whether tracks of one group are kept on one side of the folds."""
     if run.groups is not None:
-        return "No group (artist) is on both sides of a fold."
+        return "No group (artist) is on both sides of a split."
     if run.n_groups:
-        return "Groups (artists) may be on both sides of a fold, which may make all scores too high."
-    return "Groups (artists) are not known, so one may be on both sides of a fold."
+        return "Groups (artists) may be on both sides of a split, which may make all scores too high."
+    return "Groups (artists) are not known, so one may be on both sides of a split."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -303,3 +303,15 @@ def _listed(names: Sequence[str]) -> str:
         return f"{len(names)} methods"
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """Return names as a negated sentence has them; of many, how many there are.
+
+    >>> _any_of(["fl"]), _any_of(["fl", "nn", "stats"])
+    ('fl', 'fl, nn or stats')
+    """
+    if len(names) > _NAMED:
+        return f"any of {len(names)} methods"
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

@@ -139,7 +139,7 @@ def _draw_lines(run: RunRecord, axes: Axes, reference: Interval | None) -> list[
     chance = run.configuration["chance"]
     if chance is not None:
         axes.axvline(chance, color=style.INK, linewidth=0.9, linestyle=style.dashes(2), zorder=0)
-        about.append("Dotted line: what a constant guess scores.")
+        about.append("Dotted line: the score of a constant guess.")
     return about
 
 
@@ -156,7 +156,7 @@ def _legend(statuses: Mapping[str, str], reference: str | None) -> dict[str, dic
     texts = {
         "better": f"better than {reference}",
         "worse": f"worse than {reference}",
-        "open": f"not distinguishable from {reference}",
+        "open": f"not significantly different from {reference}",
     }
     return {text: _LOOKS[status] for status, text in texts.items() if status in statuses.values()}
 
@@ -166,7 +166,7 @@ def _caption(run: RunRecord, tests: Mapping[str, PairedTest], lines: Sequence[st
     sentences = [means, *lines]
     if any(test.p is not None for test in tests.values()):
         sentences.append(
-            "p: of the paired difference from the reference, Holm-corrected. Methods are paired fold by fold, so "
-            "intervals that overlap may still belong to scores that differ."
+            "p: Holm-corrected, for the paired difference from the reference. Methods are compared fold by fold, so "
+            "they can differ significantly even if their intervals overlap."
         )
     return " ".join(sentences)

@@ -204,7 +204,11 @@ def _task(run: RunRecord) -> str:
     names = column_names(run.task)
     number = counted(len(names), column_kind(run.task))
     named = f" ({_listed([_plain(name) for name in names])})" if len(names) <= _FEW else ""
-    kind = {Classification: "each of one of", Tags: "each with any of", Regression: "annotated with"}[type(run.task)]
+    kind = {
+        Classification: "each labeled with one of",
+        Tags: "each labeled with any number of",
+        Regression: "annotated with",
+    }[type(run.task)]
     return f"{kind} {number}{named}"
 
 
@@ -237,8 +241,8 @@ def _embeddings(run: RunRecord, described: _Plugins) -> str:
     if "nn" in approaches or "fl" in approaches:
         losses = {Classification: "softmax cross-entropy", Tags: "binary cross-entropy", Regression: "squared error"}
         sentences.append(
-            "As a baseline, the network was trained with a linear output layer to predict the labels, with the "
-            f"{losses[type(run.task)]}, summed over the batch, as its loss."
+            "As a baseline, the network was trained with a linear output layer to predict the labels; its loss was the "
+            f"{losses[type(run.task)]}, summed over the batch."
         )
     if trained:
         sentences.append(_training(run, trained))
@@ -275,7 +279,7 @@ def _training(run: RunRecord, trained: Sequence[Method]) -> str:
     spec = trained[0].features
     framed = spec is None or configuration["features"][spec]["parts"][0]["hop"] is not None
     excerpt = (
-        f", each with one excerpt of {configuration['excerpt']} consecutive frames that is drawn anew in every epoch"
+        f", each with one excerpt of {configuration['excerpt']} consecutive frames, drawn anew in every epoch"
         if framed
         else ""
     )
@@ -336,8 +340,8 @@ def _evaluation(run: RunRecord) -> str:
     sentences = [f"We evaluated on {_plain(run.describe_folds())}{_how(run)}, with {sizes} on average."]
     if configuration["normalize"] == "training":
         sentences.append(
-            "Everything that is fitted or chosen was fitted or chosen on the training tracks of the fold alone, and "
-            "all methods shared the folds, the excerpts and the initial weights."
+            "Everything was fitted and chosen on the training tracks of each fold alone, and all methods shared the "
+            "folds, the excerpts and the initial weights."
         )
     else:
         sentences.append("All methods shared the folds, the excerpts and the initial weights.")
@@ -348,7 +352,7 @@ def _evaluation(run: RunRecord) -> str:
             f"We chose {_listed([_code(name) for name in choices])} in each fold by the mean "
             f"{metric_named(run.headline).label} over {inner} of its training tracks."
         )
-    sentences.append(f"The main measure is {_measure(run)}.")
+    sentences.append(f"The main metric is {_measure(run)}.")
     if run.n_folds > 1:
         sentences.append(
             "Means over the folds have 95 % intervals with the variance of Nadeau and Bengio [@nadeau2003], which "
@@ -397,8 +401,8 @@ def _tests(run: RunRecord) -> str:
         )
     return (
         f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
-        "the corrected resampled $t$-test [@nadeau2003] at the level of 0.05, with Holm's correction [@holm1979] in "
-        f"{kind}; effect sizes are Hedges' $g$ [@hedges1981]."
+        "the corrected resampled $t$-test [@nadeau2003] at a significance level of 0.05, with Holm's "
+        f"correction [@holm1979] in {kind}; effect sizes are Hedges' $g$ [@hedges1981]."
     )
 
 

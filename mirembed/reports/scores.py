@@ -67,7 +67,7 @@ def retrieval_section(run: RunRecord) -> Section:
     caption = (
         f"{describe_means(run)}. Each test track is a query; the other test tracks of its fold are ranked by the "
         "learned similarity, or by cosine if none was learned. Tracks of the query's own group (artist) are left "
-        "out where groups are known. Learners play no part. Hubness: above 1, a few tracks are neighbors of very many."
+        "out where groups are known. Learners are not used. Hubness: above 1, a few tracks are neighbors of very many."
     )
     by_method = [[(line, run.interval(method.name, line)) for line in wanted] for method in methods]
     labels = [method.label for method in methods]
