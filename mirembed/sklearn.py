@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from mirembed.registry import Registry
     from mirembed.training.loop import TrainingSettings
 
+_OPTIONAL = ("label_similarity", "deltas")
+"""Settings that None leaves to others."""
+
 _TASKS = ("auto", "classification", "tags", "regression")
 
 
@@ -275,8 +278,10 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         if not (jobs is None or (isinstance(jobs, int | np.integer) and (jobs == -1 or jobs >= 1))):
             raise SpecError(f"n_jobs is {jobs!r}: expected a number of processes, or None or -1 for one per core")
         names = ("network", "similarity", "label_similarity", "epochs", "batch", "excerpt", "optimizer", "deltas")
-        given = given_words({name: getattr(self, name) for name in (*names, "ensemble", "engine", "device")})
-        settings = Settings().updated(given, type(self).__name__)
+        words = {name: getattr(self, name) for name in (*names, "ensemble", "engine", "device")}
+        if missing := [name for name, value in words.items() if value is None and name not in _OPTIONAL]:
+            raise SpecError(f"{missing[0]} is None: expected a value")
+        settings = Settings().updated(given_words(words), type(self).__name__)
         settings.check()
         return settings
 
@@ -332,7 +337,9 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             encoder = LabelEncoder().fit(array)
             self.classes_ = encoder.classes_
             if len(self.classes_) < 2:
-                raise ValueError(f"y has one class, {self.classes_[0]!r}: learning a similarity takes at least two")
+                raise ValueError(
+                    f"y has one class, {str(self.classes_[0])!r}: learning a similarity takes at least two"
+                )
             return Classification(tuple(map(str, self.classes_))), encoder.transform(array).astype(np.int64)
         columns = array[:, None] if array.ndim == 1 else array
         if task == "tags":
@@ -372,6 +379,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         self, paths: Sequence[Any], features: FeaturesInfo, registry: Registry
     ) -> list[NDArray[np.float32]]:
         """Return the frames of audio files, from the store or by decoding them."""
+        from mirembed.api.store import Store
         from mirembed.extract import FileToExtract, extract_files
         from mirembed.models.inference import stack
         from mirembed.store.recordings import KnownRecordings
@@ -380,7 +388,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         files = [Path(path) for path in paths]
         parts: dict[int, list[NDArray[np.float32]]] = {}
         if self.store is not None:
-            place = store_of(self.store)
+            place = store_of(Store(self.store))
             known = KnownRecordings(place)
             recordings = {number: name for number, path in enumerate(files) if (name := known.of(path)) is not None}
             shards = [place.features(part) for part in features.parts]
@@ -404,6 +412,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
 def _one_by_one(X: Any) -> Sequence[Any] | None:
     """Return tracks that are given one by one; None if ``X`` is a table of vectors."""
+    if isinstance(X, str | os.PathLike):
+        raise ValueError(f"X is the path {printable(Path(X))}: expected a list of paths")
     if hasattr(X, "ndim") or hasattr(X, "shape"):
         if X.ndim != 3 and not (X.ndim == 1 and getattr(X.dtype, "kind", "O") in "OUT"):
             return None
@@ -415,9 +425,15 @@ def _one_by_one(X: Any) -> Sequence[Any] | None:
     kinds = {isinstance(one, str | os.PathLike) for one in X}
     if len(kinds) > 1:
         raise ValueError("X has audio files and frames: expected one or the other")
-    if kinds == {True} or any(getattr(one, "ndim", 0) == 2 for one in X):
+    if kinds == {True} or any(_is_frames(one) for one in X):
         return X
     return None
+
+
+def _is_frames(one: Any) -> bool:
+    """Whether a track is given as frames: an array, or rows in a list."""
+    rows = one[:1] if isinstance(one, list | tuple) else ()
+    return getattr(one, "ndim", 0) == 2 or any(isinstance(row, list | tuple | np.ndarray) for row in rows)
 
 
 def _checked_frames(frames: Any, number: int) -> NDArray[np.float32]:

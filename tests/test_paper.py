@@ -78,6 +78,21 @@ def test_the_methods_state_data_features_network_folds_tests_and_versions(tmp_pa
     assert not {"sechidis2011", "bogdanov2013", "kingma2015"} & text.entries.keys()
 
 
+def test_stacked_features_are_described_once_each(tmp_path):
+    run = write_report_run(tmp_path / "run", skill=SMALL, n_tracks=30, features=("logmel", "logmel+semitones"))
+    words = describe_methods(read_run(run), REGISTRY).to_markdown()
+    assert words.count("log-mel spectrograms") == 1
+    assert "84 bands a semitone apart" in words
+    assert "In `logmel+semitones`" in words
+    assert "those with the same features and network" in words
+
+
+def test_a_part_of_a_published_dataset_is_called_a_part(tmp_path):
+    part = described(tmp_path / "gtzan", dataset={"spec": "gtzan", "plugin": {}, "digest": "0"})
+    assert "30 of the 1000 tracks" in part.to_markdown()
+    assert "All methods shared the folds, the excerpts and the initial weights" in part.to_markdown()
+
+
 def test_only_probabilities_of_learners_are_said_to_be_calibrated(tmp_path):
     both = described(tmp_path / "both", probabilities=True)
     assert {"platt1999", "lin2007"} <= both.entries.keys()

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from small_store import class_frames, experiment, open_tracks, workers_run, write_classes, write_tags
 
 import mirembed
-from mirembed.errors import AudioError, SpecError, UnknownNameError
+from mirembed.errors import AudioError, SpecError, StoreError, UnknownNameError
 from mirembed.fit import fit
 from mirembed.registry import Registry
 from mirembed.sklearn import SimilarityEmbedding
@@ -117,6 +117,8 @@ def test_audio_files_are_decoded_or_taken_from_a_store(tmp_path):
         mirembed.extract("folder", audio=root, store=tmp_path / "store", jobs=1, progress=False)
     stored = embedding(store=tmp_path / "store").fit(list(map(str, paths)), y).transform(paths)
     np.testing.assert_array_equal(stored, decoded)
+    with pytest.raises(StoreError, match="nowhere"):
+        embedding(store=tmp_path / "nowhere").fit(paths, y)
     (root / "broken.wav").write_bytes(b"no audio")
     with workers_run(), pytest.raises(AudioError, match="broken"):
         embedding(n_jobs=1).fit([*paths, root / "broken.wav"], [*y, "low"])
@@ -132,6 +134,7 @@ def test_audio_files_are_decoded_or_taken_from_a_store(tmp_path):
         (lambda X: [*X[:11], np.full_like(X[0], np.nan)], "track 11 .* NaN"),
         (lambda X: [*X[:11], "a.wav"], "audio files and frames"),
         (lambda X: X[:11], r"\[11, 12\]"),
+        (lambda X: "music/a.wav", "music/a.wav"),
     ],
 )
 def test_ragged_and_empty_input_is_refused(X, change, said):
@@ -149,6 +152,12 @@ def test_the_number_of_processes_is_that_of_scikit_learn(tmp_path):
     for wrong in (0, "2", 1.5):
         with pytest.raises(SpecError, match="n_jobs"):
             embedding(n_jobs=wrong).fit(paths, y)
+
+
+def test_frames_may_be_nested_lists(X):
+    expected = embedding().fit(X, LABELS).transform(X)
+    nested = [one.tolist() for one in X]
+    np.testing.assert_array_equal(embedding().fit(nested, LABELS).transform(nested), expected)
 
 
 def test_what_transform_gets_must_be_like_what_fit_got(X):
@@ -171,6 +180,8 @@ def test_labels_that_say_nothing_are_refused(X):
     [
         ({"epochs": "3"}, SpecError),
         ({"epochs": 0}, SpecError),
+        ({"epochs": None}, SpecError),
+        ({"similarity": None}, SpecError),
         ({"normalize": "dataset"}, SpecError),
         ({"task": "genres"}, SpecError),
         ({"similarity": "rbff"}, UnknownNameError),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mirembed.api.progress import RESUMES, reporting
 from mirembed.api.tables import facts_html
 from mirembed.api.words import PathLike, StoreLike, dataset_of, discover, number_of, path_of, plain, store_of, text_of
-from mirembed.errors import MirembedError
+from mirembed.errors import MirembedError, SpecError
 from mirembed.progress import Progress
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def extract(
     workers, most = number_of("jobs", jobs), number_of("limit", limit)
     seconds = number_of("timeout", timeout, whole=False)
     folder = None if audio is None else path_of("audio", audio)
+    if not isinstance(accept_failures, bool | None):
+        raise SpecError(f"--accept-failures is {accept_failures!r}: expected True, False or None")
 
     def confirm(what: str) -> None:
         if callable(yes):

@@ -273,6 +273,7 @@ def fit(
     from mirembed.workers.executor import prepare_trainings
 
     words = words_of(fit, locals())
+    number_of("seed", seed, least=0)  # an evaluation takes several
     settings = fit_settings(given_words(words, NO_SETTINGS), "fit()", transfers=from_ is not None)
     if len(settings.methods) > 1:
         named = ", ".join(method.name for method in settings.methods)
