@@ -1,6 +1,7 @@
 # make demo       create a virtual environment, install mirembed, and run the main commands on the demo dataset
 # make test       linter, type checker, all tests, and the documentation
 # make docs       the documentation as a site with search, in site/
+# make coverage   all tests, with the share of the code that they run, which takes twice as long
 # make quick      linter and the fast tests, for use while you work
 # make messages   write tests/messages.txt, the snapshot of everything that the program says
 # make format     fix the style
@@ -13,13 +14,13 @@
 # make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
-# Workers of pytest: more than two cores, because some tests wait for processes.
-WORKERS ?= 3
+# Workers of pytest.
+WORKERS ?= 2
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test docs quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
+.PHONY: demo test docs coverage quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
 	bench-extract bench-features bench-library bench-labels format clean
 
 demo: $(VENV)/.installed
@@ -38,6 +39,9 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 unit: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+coverage: $(VENV)/.installed-test
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term
 

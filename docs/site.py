@@ -61,7 +61,7 @@ def repository(target: str) -> str:
 
 
 def commands() -> str:
-    """Return the help of all commands, as the program prints it at 80 columns."""
+    """Return the exit codes of the README, and the help of all commands as the program prints it at 80 columns."""
     import typer
     from typer.testing import CliRunner
 
@@ -72,7 +72,10 @@ def commands() -> str:
         for name, inner in getattr(command, "commands", {}).items():
             yield from below(inner, (*path, name))
 
-    text = ["# Commands", "What every command prints with `--help`."]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (codes,) = re.findall(r"^## Exit codes and environment variables\n.*?(?=^## )", readme, re.MULTILINE | re.DOTALL)
+    text = ["# Commands", "Exit codes, environment variables, and what every command prints with `--help`."]
+    text.append(codes.replace("](docs/", "](").strip())
     for path in below(typer.main.get_command(app)):
         printed = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80"}, prog_name="mirembed").output
         text += [f"## {' '.join(('mirembed', *path))}", f"```text\n{printed.strip()}\n```"]

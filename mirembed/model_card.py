@@ -21,6 +21,7 @@ from mirembed.progress import counted, first_names
 from mirembed.provenance import recorded_plugins
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder, list_runs
+from mirembed.runs.scores import column_kind, column_names
 from mirembed.runs.summary import describe_folds
 from mirembed.specs import Spec
 from mirembed.statistics.intervals import Interval
@@ -35,6 +36,9 @@ _SETTINGS = ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "
 """Settings that an evaluation has to share with a model; engine and device change only the rounding."""
 
 _MANY = 20
+"""Of more classes, tags or targets, only the first are named."""
+
+_URL = "https://doi.org/10.1155/2018/1935938"
 
 
 @dataclass(frozen=True)
@@ -95,14 +99,11 @@ def model_card(folder: Path, registry: Registry, scores: Sequence[Evaluation] = 
         "What it was trained on": _training(manifest, task, card),
         "How good it is": _scores(scores, made),
         "How to use it": _use(folder.name, task),
-        "Licenses": _licenses(made, card),
+        "Licenses": _licenses(manifest, card),
         "Citing": _citing(card),
     }
-    title = f"# {folder.name}\n\nA music embedding model, made by mirembed {_version(made)}.\n"
+    title = f"# {folder.name}\n\nA music embedding model made by mirembed {_version(made)}.\n"
     return "\n".join([title, *(f"## {heading}\n\n{text}\n" for heading, text in sections.items())])
-
-
-_URL = "https://doi.org/10.1155/2018/1935938"
 
 
 def evaluations(manifest: Mapping[str, Any], runs: Path) -> list[Evaluation]:
@@ -119,9 +120,10 @@ def evaluations(manifest: Mapping[str, Any], runs: Path) -> list[Evaluation]:
 
 
 def _evaluation(manifest: Mapping[str, Any], run: RunFolder) -> Evaluation | None:
-    content, configuration = run.manifest, run.manifest["configuration"]
-    name, scores = _method_of(manifest, configuration), run.read_scores()
-    if not content["finished"] or name not in scores:
+    content = run.manifest
+    configuration = content["configuration"]
+    name = _method_of(manifest, configuration) if content["finished"] else None
+    if name is None or name not in (scores := run.read_scores()):
         return None
     metric = headline(task_from_json(configuration["task"]), configuration["metric"]).name
     folds = describe_folds(
@@ -197,10 +199,8 @@ def _purpose(manifest: Mapping[str, Any], task: Task) -> str:
 
 
 def _predicted(task: Task) -> str:
-    if isinstance(task, Regression):
-        return f"{first_names([target.name for target in task.targets], _MANY)}"
-    kind = "one of" if isinstance(task, Classification) else "any of"
-    return f"{kind} {first_names(task.classes, _MANY)}"
+    kind = {Classification: "one of ", Tags: "any of ", Regression: ""}[type(task)]
+    return kind + first_names(column_names(task), _MANY)
 
 
 def _similarity(made: Mapping[str, Any]) -> str:
@@ -212,9 +212,7 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
     made = manifest["provenance"]
     dataset, settings = made["dataset"], made["settings"]
     title = f"`{dataset['spec']}`" + (f" ({card.title})" if card and card.n_tracks else "")  # not of the user's files
-    names = task.targets if isinstance(task, Regression) else task.classes
-    kind = {Classification: "class", Tags: "tag", Regression: "target"}[type(task)]
-    labels = counted(len(names), kind).replace("classs", "classes")
+    labels = counted(len(column_names(task)), column_kind(task))
     n_excluded = len(dataset["excluded"])
     excluded = f", without {counted(n_excluded, 'track')} with known faults" if n_excluded else ""
     n_fitted = len(manifest["learner_recordings"] or manifest["recordings"])
@@ -222,7 +220,8 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
     tracks = f"All {tracks}" if n_fitted == dataset["n_tracks"] else f"{n_fitted} of {tracks}"
     lines = [f"{tracks} of {title}{excluded}, with {labels}."]
     if origin := made.get("network_from"):
-        lines.append(f"Only its learner: the network is that of {origin['model']}, from {origin['dataset']['spec']}.")
+        source = f"{origin['model']}, trained on {origin['dataset']['spec']}"
+        lines.append(f"Only its learner was fitted; the network is that of {source}.")
     lines.append(
         f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`, seed {made['seed']}. Made by:"
     )
@@ -233,14 +232,14 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
 def _scores(scores: Sequence[Evaluation], made: Mapping[str, Any]) -> str:
     if not scores:
         return (
-            "No run in the store has trained and tested models with the settings of this one, and its predictions for "
-            "the tracks that it was fitted to say nothing about others. To measure it, run "
-            f"`mirembed evaluate --dataset {made['dataset']['spec']}` with the same settings."
+            "No run in the store has evaluated these settings. Predictions for the tracks that the model was fitted to "
+            f"do not show how good it is; `mirembed evaluate --dataset {made['dataset']['spec']}`, with the same "
+            "settings, does."
         )
     rows = [f"| {one.run} | {one.folds} | {metric_named(one.metric).label} | {one.score} |" for one in scores]
     return "\n".join(
         [
-            "Models that were trained in the same way on a part of the tracks, and tested on the others:\n",
+            "Scores of models trained with the same settings on part of the tracks and tested on the rest:\n",
             "| run | folds | metric | mean and 95 % interval |",
             "|---|---|---|---|",
             *rows,
@@ -259,12 +258,12 @@ def _use(name: str, task: Task) -> str:
     )
 
 
-def _licenses(made: Mapping[str, Any], card: Card | None) -> str:
-    distributions = dict.fromkeys(["mirembed", *(plugin["distribution"] for plugin in recorded_plugins(made))])
+def _licenses(manifest: Mapping[str, Any], card: Card | None) -> str:
+    distributions = dict.fromkeys(["mirembed", *(plugin["distribution"] for plugin in recorded_plugins(manifest))])
     lines = [f"- Code of {name}: {_license(name)}" for name in distributions]
-    lines.append(f"- Dataset: {card.license if card and card.license else 'not known to mirembed'}")
+    lines.append(f"- Dataset: {card.license if card and card.license else 'unknown'}")
     return "\n".join(lines) + (
-        "\n\nThe weights were computed from the dataset. Check what its license allows before you pass the model on."
+        "\n\nThe weights were computed from the dataset. Check what its license allows before you share the model."
     )
 
 

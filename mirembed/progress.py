@@ -38,10 +38,20 @@ NO_PROGRESS = Silent()
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun, in the plural where needed.
 
-    >>> counted(1, "epoch"), counted(2, "epoch")
-    ('1 epoch', '2 epochs')
+    >>> counted(1, "epoch"), counted(2, "epoch"), counted(2, "class")
+    ('1 epoch', '2 epochs', '2 classes')
     """
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    plural = "es" if thing.endswith("s") else "s"
+    return f"{number} {thing}{'' if number == 1 else plural}"
+
+
+def decimals(value: float) -> str:
+    """Return a number with three decimals, as text has it: with a minus sign instead of a hyphen.
+
+    >>> decimals(0.25), decimals(-0.25)
+    ('0.250', '\N{MINUS SIGN}0.250')
+    """
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def first_names(names: Sequence[str], most: int) -> str:

@@ -1,7 +1,7 @@
 """Similarity learning as an estimator of scikit-learn: a transformer from frames or audio files to embeddings.
 
-It trains what ``mirembed fit`` trains, without a store, and works wherever transformers do: in pipelines, in grid
-searches, under cross-validation with groups.
+It trains what ``mirembed fit`` trains, without a store, and works in pipelines, grid searches and grouped
+cross-validation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from mirembed.api.progress import reporting
-from mirembed.api.words import discover, store_of
+from mirembed.api.words import discover, given_words, store_of
 from mirembed.audio.files import printable
 from mirembed.config import Settings, defaults
 from mirembed.errors import AudioError, SpecError
@@ -53,30 +53,30 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     Parameters
     ----------
     features : str
-        What is computed from audio files; frames that are given as arrays are taken as they are.
+        What is computed from audio files; frames given as arrays are used as they are.
     network : str
         ``"gru"``, ``"gru:hidden=200"``, ``"crnn"``, ``"mlp"``.
     similarity : str
         The similarity to learn: ``"rbf"``, ``"rbf:gamma=2"``, ``"cosine"``, ``"polynomial"``.
     label_similarity : str or None
-        Similarity of the labels; None: the same.
+        Similarity of the labels; None: the similarity to learn.
     epochs, batch : int
         Passes over the tracks, and excerpts per training step.
     excerpt : int
         Frames that each epoch takes from a track.
     optimizer : str
-        Of torch: ``"adadelta"``, ``"adam:lr=0.001"``.
+        A torch optimizer: ``"adadelta"``, ``"adam:lr=0.001"``.
     normalize : {"training", None}
         Normalize each value by its mean and standard deviation over the frames in ``fit``; None: leave it as it is.
     deltas : bool or None
         Append the differences of consecutive frames; None: if any track has several frames.
     ensemble : int
-        Networks to train from different seeds; their embeddings are put side by side.
+        Networks to train from different seeds; their embeddings are concatenated.
     task : {"auto", "classification", "tags", "regression"}
-        What ``y`` is. ``"auto"``: classes, if it is a list of names or whole numbers; tags, if it is a matrix of 0 and
-        1 with several columns; otherwise targets.
+        What ``y`` is. ``"auto"``: classes if it is a list of names or integers, tags if it is a matrix of 0 and 1 with
+        several columns, and targets otherwise.
     random_state : int, RandomState or None
-        Seed of weights and excerpts; an int gives the same numbers as ``--seed``.
+        Seed of weights and excerpts; an int gives the same network as ``--seed``.
     engine : {"auto", "numba", "torch"}
     device : {"auto", "cpu", "cuda"}
     n_jobs : int or None
@@ -89,7 +89,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
     Attributes
     ----------
     task_ : Classification, Tags or Regression
-        What ``y`` was.
+        What ``y`` is.
     classes_ : ndarray
         The classes; only for classification.
     n_features_in_ : int
@@ -197,8 +197,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             self.task_, labels = self._labels(y)
             if len(tracks) < 2:
                 raise ValueError("X has n_samples=1 track: learning a similarity takes at least two")
-            one_frame = features.hop is None if features else all(len(one) == 1 for one in tracks)
-            self._form = InputForm.of(None if one_frame else 1.0, settings.excerpt, settings.deltas)
+            self._one_frame = features.hop is None if features else all(len(one) == 1 for one in tracks)
+            self._form = InputForm.of(None if self._one_frame else 1.0, settings.excerpt, settings.deltas)
             frames, starts, lengths = _flat(tracks)
             self._normalization = self._fit_normalization(frames, starts, lengths)
             network = PluginNetwork.create(registry, Spec.parse(settings.network[0]))
@@ -233,7 +233,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Embed tracks. To the bit, the embedding of a track does not depend on the others.
+        """Embed tracks. The embedding of a track is bit-identical, whatever the other tracks are.
 
         Parameters
         ----------
@@ -256,8 +256,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         check_is_fitted(self)
         registry = discover(NO_PROGRESS.note)
         tracks, _ = self._tracks(X, registry, fitting=False)
-        if self._form.excerpt == 1 and not self._form.deltas and any(len(one) > 1 for one in tracks):
-            longest = max(map(len, tracks))
+        longest = max(map(len, tracks))
+        if self._one_frame and longest > 1:
             raise ValueError(f"X has a track of {longest} frames, and the tracks in fit had a single one")
         frames, starts, lengths = _flat(tracks)
         found = [
@@ -281,8 +281,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         words = {name: getattr(self, name) for name in (*names, "ensemble", "engine", "device")}
         if missing := [name for name, value in words.items() if value is None and name not in _OPTIONAL]:
             raise SpecError(f"{missing[0]} is None: expected a value")
-        given = {name.replace("_", "-"): value for name, value in words.items() if value is not None}
-        settings = Settings().updated(_plain(given), type(self).__name__)
+        settings = Settings().updated(given_words(words), type(self).__name__)
         settings.check()
         return settings
 
@@ -458,8 +457,3 @@ def _flat(
     """Return all frames in one array, and the first row and the number of frames of each track."""
     lengths = np.array([len(one) for one in tracks], np.int64)
     return np.concatenate(tracks), np.cumsum(lengths) - lengths, lengths
-
-
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
-    """Return numbers of numpy, which a grid search may set, as Python's."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}

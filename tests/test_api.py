@@ -122,7 +122,8 @@ def test_the_provenance_has_the_call(model, evaluated):
 
 
 def test_a_store_has_tracks_frames_and_embeddings(store, model):
-    assert (store.datasets, model.name in store.models) == (["folder"], True)
+    assert store.datasets == ["folder"]
+    assert model.name in store.models
     assert store.tracks().column_names == ["id", "label", "group", "path", "recording", "listed"]
     frames = store.features()
     assert len(frames) == 12 and frames.values_per_frame == 40
@@ -156,6 +157,7 @@ def test_the_run_of_an_experiment_has_all_its_evaluations(store, evaluated):
     assert both.scores.column_names[0] == "evaluation" and len(both.evaluations) == 2
     assert [len(one.predictions) for one in (both, *both.evaluations)] == [24, 12, 12]
     assert mirembed.open_run(both.path).methods == ["untrained"]
+    assert {both.name, evaluated.name} <= set(store.runs)
 
 
 def wrong(**words: Any) -> Callable[[Any], Any]:

@@ -26,6 +26,7 @@ PATH = re.compile(rf"(?:(?:{FOLDERS})/)?[\w.-]+(?:/[\w.-]+)*(?:/|\.(?:py|md|toml
 MODULE = re.compile(r"(mirembed(?:_\w+)?)((?:\.\w+)*)")
 OTHER_FLAGS = {
     "CONTRIBUTING.md": {"--durations"},
+    "docs/performance.md": {"--steps"},
 }
 """Flags of other programs, by page."""
 COMMANDS_OF_EXAMPLES = {"sheet"}

@@ -113,7 +113,6 @@ print(*(type(step).__name__ for _, step in skops.io.loads(data).steps))
 load()
 from skops.io import _trusted_types
 
-pytestmark = pytest.mark.slow
 names = [*_trusted_types.SKLEARN_ESTIMATOR_TYPE_NAMES]
 print(len(names), "sklearn.svm._classes.SVC" in names)
 """

@@ -318,7 +318,7 @@ def test_the_numbers_do_not_depend_on_worker_processes(tracks, tmp_path):
 
 
 def test_impossible_folds_are_an_error_and_leave_no_run(tracks, tmp_path):
-    with pytest.raises(EvaluationError, match="18 tracks cannot make 19 folds"):
+    with pytest.raises(EvaluationError, match="cannot split 18 tracks into 19 folds"):
         evaluate(tracks, tmp_path, three_folds(folds="random", cv=19))
     assert not list(tmp_path.iterdir())
 

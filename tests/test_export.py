@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,14 @@ def test_a_model_that_was_not_evaluated_in_the_same_way_has_no_scores(store):
     text = write_card(store.models / "nn", store, REGISTRY).read_text(encoding="utf-8")
     assert "| run |" not in text
     assert "mirembed evaluate" in text
+
+
+def test_a_card_lists_the_code_of_every_plugin(store, tmp_path):
+    folder = shutil.copytree(store.models / "rbf-sl", tmp_path / "model")
+    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    manifest["network"]["plugin"]["distribution"] = "third-party"
+    (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "- Code of third-party: " in write_card(folder, store, REGISTRY).read_text(encoding="utf-8")
 
 
 def test_a_card_may_be_edited_or_deleted_and_the_model_stays_sound(store):

@@ -60,7 +60,7 @@ def test_an_index_from_the_cache_equals_the_one_that_was_built(library):
     assert index_file(library).stat().st_mtime_ns == stamp.st_mtime_ns
 
 
-@pytest.mark.parametrize("damage", [b"", b"ARROW1\0\0", os.urandom(400)])
+@pytest.mark.parametrize("damage", [b"", b"ARROW1\0\0", bytes(range(200)) * 2])
 def test_a_damaged_index_is_built_again(library, damage):
     made = content(opened(library))
     index_file(library).write_bytes(damage)

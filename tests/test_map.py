@@ -202,7 +202,7 @@ def test_umap_keeps_neighbors_together_and_a_seed_repeats_it(registry: Registry,
     assert all(np.linalg.norm(a - b) > spread for a, b in itertools.combinations(centers, 2))
     assert np.array_equal(positions, umap_positions(vectors, rows, values, seed=0))
     assert not np.array_equal(positions, umap_positions(vectors, rows, values, seed=1))
-    printed = json.loads(drawn(fitted, "--out", "u.html", "--method", "umap", "--seed", "3", "--json").stdout)
+    printed = json.loads(drawn(fitted, "--out", "u.html", "--method", "umap", "--random-seed", "3", "--json").stdout)
     assert (printed["method"], printed["explained_variance"]) == ("umap", None)
 
 

@@ -163,7 +163,7 @@ def test_nothing_is_wider_than_the_window(opened: Opener, size: Place, touch: bo
 
 def test_it_says_that_axes_mean_nothing_and_how_well_neighbors_are_kept(opened: Opener) -> None:
     page = opened()
-    assert "axes mean nothing" in text(page, "#hint")
+    assert "axes have no meaning" in text(page, "#hint")
     page.click("summary")
     notes = text(page, "#notes")
     assert "75%" in notes

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
+from made_once import made_once
 from nbclient import NotebookClient
 from pages import ROOT
+
+import mirembed
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of Jupyter, about the kernel's connection
 NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
@@ -19,8 +24,19 @@ def outputs(notebook: nbformat.NotebookNode) -> list[list[str]]:
     return [[kind for output in cell.outputs for kind in sorted(output.get("data", ["text"]))] for cell in cells]
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """A folder with a store of the demo."""
+
+    def extract(folder: Path) -> None:
+        mirembed.extract("demo", store=folder / "mirembed-store", progress=False)
+
+    return made_once(tmp_path_factory, "demo-store", extract)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_with_one_epoch(path, tmp_path):
+def test_a_notebook_runs_with_one_epoch(path, tmp_path, demo):
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
     notebook = nbformat.read(path, as_version=4)
     shown = outputs(notebook)
     assert any("image/png" in kinds for kinds in shown)

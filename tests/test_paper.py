@@ -12,7 +12,8 @@ from small_reports import TAGS, TARGETS, write_report_run
 
 from mirembed.registry import Plugin, Registry
 from mirembed.reports import style
-from mirembed.reports.methods import MethodsText, bibliography, describe_methods, entries_of
+from mirembed.reports.citations import entries_of
+from mirembed.reports.methods import MethodsText, bibliography, describe_methods
 from mirembed.reports.paper import figure_pdf
 from mirembed.runs.record import read_run
 

@@ -452,7 +452,7 @@ def test_each_fault_is_a_line_and_the_exit_code_is_1(mirembed, store):
     completed = mirembed("store", "verify", "--store", store, code=1)
     lines = completed.stdout.splitlines()
     assert [line.split(" ")[0] for line in lines] == [*map(str, paths), f"{store}:"]
-    assert lines[-1].endswith("2 faults")
+    assert lines[-1].endswith("2 problems")
     found = json.loads(mirembed("store", "verify", "--store", store, "--json", code=1).stdout)
     assert not found["sound"]
     assert [list(fault) for fault in found["faults"]] == [["path", "what", "advice"]] * 2

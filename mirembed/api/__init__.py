@@ -5,8 +5,8 @@
     mirembed.extract("folder", audio="music")        Extraction: what was added, what failed
     mirembed.fit("folder", similarity="rbf")         Model, saved in the store
     mirembed.evaluate("folder", similarity="rbf")    Run: scores, predictions, folds; saved in the store
-    mirembed.load("folder-rbf-sl")                   Model, a saved one
-    mirembed.open_run("folder-20260102")             Run, a finished one
+    mirembed.load("folder-rbf-sl")                   Model, saved earlier
+    mirembed.open_run("folder-20260102")             Run, finished earlier
     mirembed.Store("mirembed-store")                 Store
 
     Model      embed(paths) -> Embeddings, predict(paths) -> Predictions, similar(seeds) -> Neighbors; embeddings of
@@ -14,12 +14,12 @@
     Run        scores, fold_scores, comparisons, predictions, folds, curves, embeddings, ... (tables); best, notes
     Store      datasets, models, runs (names); tracks(), features() -> Frames, embeddings(model) -> Embeddings
 
-The keywords are the flags of the commands, with underscores for hyphens and ``from_`` for ``--from``; None is a flag
-that is not given. The commands call the same functions, so the numbers are the same to the bit.
+The keywords are the flags of the commands, with underscores for hyphens and ``from_`` for ``--from``; None means that a
+flag is not given. The commands call the same functions, so the results are bit-identical.
 
-Tables are `pyarrow.Table`; ``to_pandas()`` makes a data frame of one if pandas is installed. Arrays are numpy's. What a
-user can cause or fix raises an exception of `mirembed.errors`. What takes a while takes ``progress``: True shows a line
-of text, False nothing.
+Tables are `pyarrow.Table`; ``to_pandas()`` returns a data frame if pandas is installed. Arrays are numpy arrays. Errors
+that a user can cause or fix are exceptions from `mirembed.errors`. Long calls have the argument ``progress``: True
+shows a line of text, False nothing.
 
 Examples
 --------
@@ -42,7 +42,7 @@ From nothing to embeddings, with a tiny network that is trained for one epoch:
 >>> model.embeddings.to_pandas()[["id", "label"]].head(2).values.tolist()
 [['high/0.wav', 'high'], ['high/1.wav', 'high']]
 
-Audio files, known or not:
+Audio files, in the dataset or not:
 
 >>> model = mirembed.load("folder-rbf-sl")
 >>> model.embed("music/low", progress=False).vectors.shape
@@ -53,7 +53,7 @@ Audio files, known or not:
 >>> model.similar("music/low/0.wav", top=2, progress=False).table["rank"].to_pylist()
 [1, 2]
 
-Scores, from an evaluation in which network and learner are fitted inside every fold:
+Scores from an evaluation, which fits network and learner inside every fold:
 
 >>> run = mirembed.evaluate(approach=["rbf-sl", "chance"], cv=3, **tiny)
 >>> scores = run.scores.to_pandas()
@@ -62,7 +62,7 @@ Scores, from an evaluation in which network and learner are fitted inside every 
 >>> mirembed.open_run(run.name).predictions.num_rows
 12
 
-What the store has:
+The content of the store:
 
 >>> store = mirembed.Store()
 >>> store.datasets, store.models, store.tracks()["label"].to_pylist()

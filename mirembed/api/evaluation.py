@@ -24,7 +24,6 @@ from mirembed.api.words import (
 from mirembed.config import Settings, read_experiment, read_preset
 from mirembed.errors import SpecError
 from mirembed.progress import Progress
-from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     from mirembed.evaluate.estimate import Estimate
@@ -40,7 +39,7 @@ _OF_TRAINING = (
 """Settings of training, which a saved network does not need."""
 
 NO_SETTINGS = ("store", "config", "preset", "jobs", "executor", "scheduler", "progress", "command")
-"""Words of an evaluation that do not decide its numbers."""
+"""Arguments of an evaluation that do not affect its numbers."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def plan(
     preset: str | None,
     progress: Progress,
 ) -> Plan:
-    """Check the words of an evaluation, open its datasets and draw its folds, before anything is trained.
+    """Check the arguments of an evaluation, open its datasets and draw its folds, before anything is trained.
 
     Parameters
     ----------
@@ -114,12 +113,11 @@ def plan(
     Raises
     ------
     MirembedError
-        If a word is wrong, or a dataset is missing.
+        If an argument is invalid, or a dataset is missing.
     """
     from mirembed.evaluate.experiment import plan_experiment
     from mirembed.runs.summary import find_run
 
-    check_writable(store.root / "store.json", "--store")
     is_file = config is not None and (config.is_file() or config.suffix == ".toml")
     repeats = None if config is None or is_file else find_run(store.runs, str(config))
     settings = _settings(given, where, config, repeats, preset)
@@ -131,7 +129,7 @@ def plan(
 def _settings(
     given: Mapping[str, Any], where: str, config: Path | None, repeats: RunFolder | None, preset: str | None
 ) -> list[Settings]:
-    """Return the settings of the experiment file, overridden by the words that were given."""
+    """Return the settings of the experiment file, overridden by the arguments that were given."""
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:
@@ -194,17 +192,17 @@ def evaluate(
 ) -> Run:
     """Cross-validate: fit network, normalization and learner inside every fold.
 
-    Everything is saved in the store, and every method is evaluated on the same folds. If it is interrupted, the same
-    call resumes.
+    All methods are evaluated on the same folds, and everything is saved in the store. If interrupted, the same call
+    resumes.
 
     Parameters
     ----------
     dataset : str or sequence of str, optional
         Datasets of the store. Default: the only one.
     store : path or Store, optional
-        Default: that in the environment variable MIREMBED_STORE, else ``mirembed-store`` in the current folder.
+        Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
     config : path or Run, optional
-        Use the settings of an experiment file or of a run; the other words override them.
+        Use the settings of an experiment file or of a run; other arguments override them.
     preset : {"paper"}, optional
         Use the settings of an experiment that comes with mirembed.
     cv : int, optional
@@ -213,23 +211,23 @@ def evaluate(
         ``"stratified"`` (default for classes and tags), ``"random"`` (default for targets), ``"grouped"``, official
         folds, or a table with the columns id and fold.
     splits, test_size : int and float, optional
-        This number of random splits instead of cross-validation, each testing this share of the tracks (0.1).
+        Number of random splits, instead of cross-validation, and the share of the tracks that each tests (0.1).
     against : str, optional
-        Method that the others are compared with. Default: the first that is trained.
+        Method to compare the others with. Default: the first trained.
     train_size : float or sequence of float, optional
-        Shares of each fold's training tracks to train on, an evaluation for each.
+        Shares of each fold's training tracks to train on, with one evaluation for each.
     features, network, similarity, approach, learner : str or sequence of str, optional
         See `mirembed.fit`; several are combined. ``approach`` may also be ``"chance"``, ``"stats"`` or ``"untrained"``.
     label_similarity : str, optional
         Similarity of the labels, if it differs from that of the embeddings.
     from_ : path or sequence of path, optional
-        Also evaluate the networks of these models, fitting only a learner in each fold.
+        Also evaluate the networks of these models; only a learner is fitted in each fold.
     epochs, batch, optimizer, excerpt, deltas, ensemble, normalize, device, engine : optional
         See `mirembed.fit`.
     seed : int or sequence of int, optional
         Of folds, weights and excerpts. Default: 0.
     metric : str, optional
-        Main metric. Default: ``accuracy`` for classes, ``roc_auc`` for tags, ``r`` for targets.
+        Headline metric. Default: ``accuracy`` for classes, ``roc_auc`` for tags, ``r`` for targets.
     select : str or sequence of str, optional
         What to choose in inner folds of the training tracks: ``"learner.C=0.1|1|10"``, ``"epoch"``.
     inner_cv : int, optional
@@ -247,7 +245,7 @@ def evaluate(
     progress : bool
         Show a line of text.
     command : str, optional
-        How the run says that it was made. Default: this call.
+        Command that the run records. Default: this call.
 
     Returns
     -------
@@ -256,8 +254,8 @@ def evaluate(
     Raises
     ------
     MirembedError
-        A word is wrong, the store lacks a dataset or its features, the tracks cannot be split this way, or a plugin
-        fails.
+        An argument is invalid, the store lacks a dataset or its features, the tracks cannot be split this way, or a
+        plugin fails.
     """
     from mirembed.workers import available_jobs
     from mirembed.workers.executor import executor as on_executor
@@ -273,7 +271,7 @@ def evaluate(
         if text is not None:
             text_of(word, text)
     with prepare_trainings(), reporting(progress, RESUMES) as reported, on_executor(executor, scheduler, workers):
-        registry, place = discover(reported.note), store_of(store)
+        registry, place = discover(reported.note), store_of(store, writable=True)
         planned = plan(given, "evaluate()", place, registry, config=file, preset=preset, progress=reported)
         call = command or as_call(evaluate, words)
         folder, _ = planned.run(jobs=workers or available_jobs(), command=call, progress=reported)

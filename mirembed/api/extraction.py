@@ -12,7 +12,6 @@ from mirembed.api.tables import facts_html
 from mirembed.api.words import PathLike, StoreLike, dataset_of, discover, number_of, path_of, plain, store_of, text_of
 from mirembed.errors import MirembedError, SpecError
 from mirembed.progress import Progress
-from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +29,7 @@ class Extraction:
         As ``fit`` and ``evaluate`` take it.
     store : pathlib.Path
     summary : Summary
-        The numbers of tracks that were extracted now, were there already, failed, and so on.
+        Numbers of tracks that were extracted now, were in the store already, failed, and so on.
     """
 
     dataset: str
@@ -82,18 +81,19 @@ def extract(
 ) -> Extraction:
     """Compute the features of a dataset and save them in the store.
 
-    Computes only what is missing or has changed. If it is interrupted, the same call resumes.
+    Computes only what is missing or has changed. If interrupted, the same call resumes.
 
     Parameters
     ----------
     dataset : str, optional
         ``NAME`` or ``NAME:PARAM=VALUE``. Default: the only one in the store; ``demo`` if the store is empty.
     audio : path, optional
-        The dataset's audio folder. Default: where it was before; the demo synthesizes its own.
+        The dataset's audio folder. Default: the folder used before; the demo synthesizes its own.
     store : path or Store, optional
-        Default: that in the environment variable MIREMBED_STORE, else ``mirembed-store`` in the current folder.
+        Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
     features : str or sequence of str, optional
-        ``"logmel:bands=80"``; ``"A+B"`` computes both. Default: those from before; if there are none, ``logmel``.
+        ``"logmel:bands=80"``; ``"A+B"`` computes both. Default: those of the last extraction of the dataset;
+        if there is none, ``logmel``.
     limit : int, optional
         Extract at most this many tracks, counting those already extracted.
     jobs : int, optional
@@ -107,11 +107,11 @@ def extract(
     timeout : float, optional
         Seconds that a file may take. Default: 5 minutes plus 1 second per megabyte, at most 1 hour.
     max_failures : int or str, optional
-        Stop if more files fail: a number, or a share such as ``"5%"``.
+        Stop if more files than this fail: a number, or a share such as ``"5%"``.
     retry_failed : bool
         Retry files that failed before.
     accept_failures : bool, optional
-        Whether to accept that the files that fail do so, or to take that back. Default: neither.
+        True: accept the files that fail until they change; False: undo this. Default: neither.
     prune : bool
         Remove tracks from the store that the dataset no longer lists.
     yes : bool or callable
@@ -128,7 +128,7 @@ def extract(
     Raises
     ------
     MirembedError
-        A word is wrong, the audio folder is missing, or the store cannot be written.
+        An argument is invalid, the audio folder is missing, or the store cannot be written.
     """
     from mirembed.audio.folders import read_folders
     from mirembed.datasets.catalog import audio_folder, list_dataset
@@ -154,8 +154,7 @@ def extract(
             raise MirembedError(f"nothing was removed: give --yes to {what}")
 
     with reporting(progress, RESUMES) as reported, on_executor(executor, scheduler, workers):
-        registry, place = discover(reported.note), store_of(store)
-        check_writable(place.root / "store.json", "--store")
+        registry, place = discover(reported.note), store_of(store, writable=True)
         spec = dataset_of(dataset) or place.only_spec()
         features_infos = features_to_extract(
             registry, place.dataset(spec), [text_of("features", one) for one in wanted_features]

@@ -25,7 +25,6 @@ from mirembed.config import Settings
 from mirembed.errors import SpecError
 from mirembed.progress import Progress, counted
 from mirembed.specs import Spec
-from mirembed.store.files import check_writable
 
 if TYPE_CHECKING:
     from mirembed.fit import FittedModel
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
     from mirembed.store.tracks import Tracks
 
 NO_SETTINGS = ("name", "dataset", "exclude", "from_", "store", "jobs", "progress", "command")
-"""Words of a fit that are no settings of training and learner."""
+"""Arguments of a fit that are not settings of training or learner."""
 
 
 @dataclass(frozen=True)
 class Fits:
-    """What a fit made.
+    """The result of a fit.
 
     Attributes
     ----------
@@ -58,7 +57,7 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool) -> Se
     Parameters
     ----------
     given : mapping of str to object
-        The words that were given, by their keys in experiment files.
+        The arguments that were given, by their keys in experiment files.
     where : str
         Where they come from, for errors.
     transfers : bool
@@ -67,7 +66,7 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool) -> Se
     Raises
     ------
     SpecError
-        If a word is wrong, or has no effect.
+        If an argument is invalid, or has no effect.
     """
     if transfers and (training := [f"--{name}" for name in given if name != "learner"]):
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
@@ -111,7 +110,6 @@ def fit_models(
     from mirembed.store.tracks import open_tracks
     from mirembed.workers import available_jobs
 
-    check_writable(store.root / "store.json", "--store")
     if from_ is None:
         settings, given_features = resolve_settings(settings, registry)
         check_name(store.models, name, [method.name for method in settings.methods])
@@ -162,7 +160,7 @@ def _prepare_queries(store: Store, registry: Registry, dataset: Spec, fitted: Se
 
 
 def what_is_left(model: FittedModel) -> list[str]:
-    """Say how many tracks of the dataset have no embedding, and how they get one; nothing if all have one."""
+    """Say how many tracks of the dataset have no embedding, and how to compute it; nothing if all have one."""
     if not model.without_embeddings:
         return []
     verb = "has" if model.without_embeddings == 1 else "have"
@@ -206,15 +204,15 @@ def fit(
 ) -> Model:
     """Train on all tracks of a dataset; save the model, and the embeddings of the tracks, in the store.
 
-    If it is interrupted, the same call resumes from the last checkpoint. Unlike the command, it makes one model: call
-    it once for each approach.
+    If interrupted, the same call resumes from the last checkpoint. Unlike the command, a call fits only one model; for
+    several approaches, call it once for each.
 
     Parameters
     ----------
     dataset : str, optional
         A dataset of the store. Default: the only one.
     store : path or Store, optional
-        Default: that in the environment variable MIREMBED_STORE, else ``mirembed-store`` in the current folder.
+        Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
     features : str, optional
         Default: ``"logmel"``.
     network : str, optional
@@ -222,7 +220,7 @@ def fit(
     similarity : str, optional
         The similarity to learn, such as ``"rbf"`` (default) or ``"rbf:gamma=2"``.
     approach : str, optional
-        In place of a similarity: ``"nn"``, ``"fl"`` or ``"SPEC-sl"``.
+        Instead of a similarity: ``"nn"``, ``"fl"`` or ``"SPEC-sl"``.
     label_similarity : str, optional
         Similarity of the labels, if it differs from that of the embeddings.
     learner : str, optional
@@ -234,15 +232,15 @@ def fit(
     batch : int, optional
         Excerpts per training step. Default: 32.
     optimizer : str, optional
-        Of torch, such as ``"adam:lr=0.001"``. Default: ``"adadelta"``.
+        A torch optimizer, such as ``"adam:lr=0.001"``. Default: ``"adadelta"``.
     excerpt : int, optional
         Frames that each epoch takes from a track. Default: 100.
     deltas : bool, optional
         Append the differences of consecutive frames. Default: for features with several frames.
     ensemble : int, optional
-        Networks to train from different seeds and use side by side. Default: 1.
+        Networks to train from different seeds; their embeddings are concatenated. Default: 1.
     seed : int, optional
-        Of weights and excerpts. Default: 0.
+        Seed of the initial weights and the excerpts. Default: 0.
     normalize : {"training", "dataset"}, optional
         Tracks whose statistics normalize the input. Default: ``"training"``.
     select : str or sequence of str, optional
@@ -251,7 +249,7 @@ def fit(
         With ``select``: the number of inner folds and how they are drawn, the metric that decides, and the epochs
         between checkpoints.
     name : str, optional
-        Of the model; must be free. Default: DATASET-APPROACH, with a number if that is taken.
+        Name of the model, not taken yet. Default: DATASET-APPROACH, with a number if that is taken.
     exclude : {"known-faults"}, optional
         Leave out the tracks with known faults.
     jobs : int, optional
@@ -261,7 +259,7 @@ def fit(
     progress : bool
         Show a line of text.
     command : str, optional
-        How the model says that it was made. Default: this call.
+        Command that the model records. Default: this call.
 
     Returns
     -------
@@ -270,7 +268,7 @@ def fit(
     Raises
     ------
     MirembedError
-        A word is wrong, the store lacks the dataset or its features, a plugin fails, or the name is taken.
+        An argument is invalid, the store lacks the dataset or its features, a plugin fails, or the name is taken.
     """
     from mirembed.workers.executor import prepare_trainings
 
@@ -280,7 +278,7 @@ def fit(
     if len(settings.methods) > 1:
         named = ", ".join(method.name for method in settings.methods)
         raise SpecError(
-            f"fit() makes one model, and this would make {len(settings.methods)} ({named}); call it for each"
+            f"fit() fits one model, and this would fit {len(settings.methods)} ({named}); call it once for each"
         )
     spec, workers = dataset_of(dataset), number_of("jobs", jobs)
     texts = {"name": name, "exclude": exclude, "command": command}
@@ -288,7 +286,7 @@ def fit(
         if text is not None:
             text_of(word, text)
     with prepare_trainings(), reporting(progress, RESUMES) as reported:
-        registry, place = discover(reported.note), store_of(store)
+        registry, place = discover(reported.note), store_of(store, writable=True)
         fits = fit_models(
             settings,
             place,

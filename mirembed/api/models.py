@@ -26,12 +26,11 @@ from mirembed.api.words import (
 from mirembed.audio.files import audio_files
 from mirembed.errors import SpecError
 from mirembed.hookspecs import Task
-from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.progress import NO_PROGRESS, Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
 
 if TYPE_CHECKING:
-    from mirembed.library.seeds import Choose
     from mirembed.models.inference import EmbeddedFiles
     from mirembed.models.model import Model as LoadedModel
 
@@ -88,7 +87,7 @@ class Model:
 
     @property
     def notes(self) -> list[str]:
-        """Warnings about it."""
+        """Warnings about the model."""
         return list(self.provenance["notes"])
 
     @cached_property
@@ -111,12 +110,12 @@ class Model:
 
     @property
     def features(self) -> str:
-        """The features that it takes."""
+        """The features that it needs."""
         return self.loaded.features.spec
 
     @property
     def units(self) -> int:
-        """Values of an embedding."""
+        """The number of values of an embedding."""
         return self.loaded.network.units
 
     @property
@@ -129,7 +128,7 @@ class Model:
     def embed(self, paths: Paths, *, jobs: int | None = None, progress: bool | Progress = True) -> Embeddings:
         """Compute the embeddings of audio files. They need no labels.
 
-        Files that the store knows are not decoded. If it is interrupted, the same call resumes.
+        Files whose features or embeddings are in the store are not decoded. If interrupted, the same call resumes.
 
         Parameters
         ----------
@@ -189,21 +188,18 @@ class Model:
         MirembedError
             A path does not exist, the model has no probabilities, or its features cannot be computed here.
         """
-        from mirembed.models.predictions import Ranking
+        from mirembed.models.predictions import Ranking, prediction_notes
 
         ranking = Ranking.of(
             self.loaded, number_of("top", top), number_of("min_score", min_score, least=0, whole=False)
         )
         with reporting(progress) as reported:
             files = self._embed(paths, jobs, reported)
-            n_files = len(files.paths)
-            if skip_known:
-                files = files.without(self.loaded.trained_on)
-                left_out = counted(n_files - len(files.paths), "file")
-                reported.note(f"left out {left_out} that the model was fitted to")
-            if ranking is not None and self.loaded.calibration is None:
-                reported.note("warning: these probabilities are the network's own outputs, which are not calibrated")
-        return Predictions(self.loaded, files, ranking)
+            used = files.without(self.loaded.trained_on) if skip_known else files
+            n_left_out = len(files.paths) - len(used.paths) if skip_known else None
+            for note in prediction_notes(self.loaded, ranking, n_left_out):
+                reported.note(note)
+        return Predictions(self.loaded, used, ranking)
 
     def similar(
         self,
@@ -217,8 +213,6 @@ class Model:
         max_per_album: int | None = None,
         jobs: int | None = None,
         progress: bool | Progress = True,
-        choose: Choose | None = None,
-        writable: bool = False,
     ) -> Neighbors:
         """List the tracks of a library that are most similar to one or more seeds.
 
@@ -238,16 +232,11 @@ class Model:
         exclude : str or sequence of str
             Leave out a track, an artist, an album, a folder, or the tracks of a playlist file.
         max_per_artist, max_per_album : int, optional
-            The most tracks by one artist, or from one album; 0: no limit.
+            Maximum number of tracks by one artist, or from one album; 0: no limit.
         jobs : int, optional
             Worker processes. Default: one per core.
         progress : bool
             Show a line of text, and notes about what was left out.
-        choose : callable, optional
-            Takes a text and the tracks that match it, and returns the position of the one that is meant, or None.
-            Default: a text that matches several is an error.
-        writable : bool
-            Leave out files whose names a playlist cannot contain.
 
         Returns
         -------
@@ -256,7 +245,7 @@ class Model:
         Raises
         ------
         MirembedError
-            A seed matches no track, or several; or the tracks have no embeddings, or the audio folder is missing.
+            A seed matches no track or several, the tracks have no embeddings, or the audio folder is missing.
         """
         from mirembed.library.neighbors import neighbors
 
@@ -271,12 +260,11 @@ class Model:
                 str(self.path),
                 [str(path_of("seeds", seed)) if not isinstance(seed, str) else seed for seed in given],
                 top=number_of("top", top),
-                choose=choose or _choose_none,
+                choose=lambda text, tracks: None,  # a text that matches several is an error
                 progress=reported,
                 exclude=[text_of("exclude", text) for text in excluded],
                 max_per_artist=number_of("max_per_artist", max_per_artist, least=0),
                 max_per_album=number_of("max_per_album", max_per_album, least=0),
-                writable=writable,
                 inside=None if inside is None else path_of("inside", inside),
                 dataset=dataset_of(dataset),
                 jobs=number_of("jobs", jobs),
@@ -316,10 +304,6 @@ class Model:
         )
 
 
-def _choose_none(text: str, tracks: Sequence[Any]) -> None:
-    """Choose none of several tracks: nobody is asked."""
-
-
 def load(model: PathLike, *, store: StoreLike = None) -> Model:
     """Open a saved model.
 
@@ -328,8 +312,8 @@ def load(model: PathLike, *, store: StoreLike = None) -> Model:
     model : path
         The folder of a model, or its name in the store.
     store : path or Store, optional
-        Has the embeddings and the features of known files. Default: that in the environment variable MIREMBED_STORE,
-        else ``mirembed-store`` in the current folder.
+        Has the embeddings and the features of known files. Default: the environment variable MIREMBED_STORE, or else
+        ``mirembed-store`` in the current folder.
 
     Returns
     -------
@@ -340,6 +324,6 @@ def load(model: PathLike, *, store: StoreLike = None) -> Model:
     ModelError
         There is no such model, or another version of mirembed wrote it.
     SpecError
-        ``model`` is no path.
+        ``model`` is not a path.
     """
     return Model.open(path_of("model", model), store_of(store), discover(NO_PROGRESS.note))

@@ -1,4 +1,4 @@
-"""Progress in a notebook or a program: one line of text that moves, and notes that stay."""
+"""Progress in a notebook or a program: a line of text that is updated, and notes that stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models say about audio files and tracks: embeddings, predictions, neighbors."""
+"""Results of models for audio files and tracks: embeddings, predictions, neighbors."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mirembed.api.tables import TableResult
 from mirembed.audio.files import printable
 from mirembed.hookspecs import Regression
+from mirembed.store.embeddings import vector_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,7 @@ class Embeddings(TableResult):
     def __init__(
         self, table: pa.Table, vectors: NDArray[np.float32], failures: Sequence[tuple[Path, str]] = ()
     ) -> None:
-        self.table = with_embedding(table, vectors)
+        self.table = table.append_column("embedding", vector_column(vectors))
         self.vectors = vectors
         self.failures = list(failures)
 
@@ -55,14 +56,6 @@ class Embeddings(TableResult):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.vectors, dtype=dtype, copy=copy)
-
-
-def with_embedding(table: pa.Table, vectors: NDArray[np.float32]) -> pa.Table:
-    """Return a table with vectors ``[n, units]`` as its last column, ``embedding``."""
-    import pyarrow as pa
-
-    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
-    return table.append_column("embedding", pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
 
 
 class Predictions(TableResult):
@@ -83,8 +76,8 @@ class Predictions(TableResult):
         from mirembed.models.predictions import prediction_columns, prediction_rows
 
         self._model, self._files = model, files
-        self.rows = prediction_rows(model, files, ranking)
-        self.columns = prediction_columns(model.task, ranking)
+        self._rows = prediction_rows(model, files, ranking)
+        self._columns = prediction_columns(model.task, ranking)
         self.failures = files.failures
         self.calibrated = model.calibration is not None
 
@@ -95,7 +88,7 @@ class Predictions(TableResult):
 
         from mirembed.models.predictions import predictions_schema
 
-        return pa.Table.from_pylist(self.rows, schema=predictions_schema(self._model.task, self.columns))
+        return pa.Table.from_pylist(self._rows, schema=predictions_schema(self._model.task, self._columns))
 
     @property
     def labels(self) -> Any:
@@ -106,8 +99,8 @@ class Predictions(TableResult):
         """
         if isinstance(self._model.task, Regression):
             names = [target.name for target in self._model.task.targets]
-            return np.array([[row[name] for name in names] for row in self.rows]).reshape(-1, len(names))
-        return [row["label"] for row in self.rows]
+            return np.array([[row[name] for name in names] for row in self._rows]).reshape(-1, len(names))
+        return [row["label"] for row in self._rows]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ EVALUATION = "evaluation"
 class Run:
     """A finished evaluation, or an experiment of several. Get one with `mirembed.evaluate` or `mirembed.open_run`.
 
-    The tables are `pyarrow.Table`; those of an experiment are those of its evaluations, one below the other, with the
-    name of the ``evaluation`` in the first column.
+    The tables are `pyarrow.Table`. Those of an experiment contain the rows of all its evaluations, with the name of the
+    ``evaluation`` in the first column.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[Run]:
-        """The evaluations of an experiment; the run itself if it is a single one."""
+        """The evaluations of an experiment, or the run itself if there is only one."""
         return [Run(member.folder) for member in self._folder.members] or [self]
 
     @property
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def best(self) -> str:
-        """Which method scores best, and whether the tests that were declared before training show that it is better."""
+        """Which method scores best, and whether the declared tests show that it is better."""
         from mirembed.compare.families import describe_best
 
         return "; ".join(describe_best(one._record, one._declared) for one in self.evaluations)
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def selection(self) -> pa.Table:
-        """The scores of all candidates in the inner folds, and which were chosen; no rows if nothing was."""
+        """The scores of all candidates in the inner folds, and which were chosen; no rows if nothing was chosen."""
         return self._together(lambda run: run._folder.read_selection())
 
     @property
@@ -146,7 +146,7 @@ class Run:
 
     @property
     def embeddings(self) -> pa.Table:
-        """The embeddings of all tracks after the last epoch of the first fold; with ``keep_embeddings``, all.
+        """The embeddings of all tracks after the last epoch of the first fold; with ``keep_embeddings``, of all folds.
 
         approach, learner, network, features, seed, fold, epoch, id, in_sample, embedding.
         """
@@ -195,11 +195,11 @@ class Run:
         return "".join(one._html() for one in self.evaluations)
 
     def _html(self) -> str:
+        from mirembed.runs.scores import lines
         from mirembed.statistics.metrics import metric_named
 
         record = self._record
-        shown = [line for line in record.scores[0].intervals if line[1] is None]
-        shown = [line for line in shown if line[0] == record.headline or metric_named(line[0]).in_brief]
+        shown = [line for line in lines(record.task, record.headline) if line[1] is None]
         epochs = counted(record.configuration["epochs"], "epoch")
         facts = [
             ("run", self.name),
@@ -220,7 +220,7 @@ def open_run(run: PathLike, *, store: StoreLike = None) -> Run:
     run : path
         The folder of a run or experiment, its name in the store, or an unambiguous prefix of that name.
     store : path or Store, optional
-        Default: that in the environment variable MIREMBED_STORE, else ``mirembed-store`` in the current folder.
+        Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
 
     Returns
     -------
@@ -229,11 +229,11 @@ def open_run(run: PathLike, *, store: StoreLike = None) -> Run:
     Raises
     ------
     EvaluationError
-        The run is still running, or was interrupted.
+        The run is not finished: it is still running, or was interrupted.
     StoreError
         There is no such run, it is damaged, or another version of mirembed wrote it.
     SpecError
-        ``run`` is no path.
+        ``run`` is not a path.
     """
     from mirembed.runs.record import require_finished
     from mirembed.runs.summary import find_run

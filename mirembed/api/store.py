@@ -35,12 +35,12 @@ class Store(os.PathLike[str]):
     Parameters
     ----------
     path : path, optional
-        Default: that in the environment variable MIREMBED_STORE, else ``mirembed-store`` in the current folder.
+        Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
 
     Raises
     ------
     StoreError
-        There is no store in the folder, or one of another version.
+        There is no store in the folder, or it has another version.
     """
 
     def __init__(self, path: StoreLike = None) -> None:
@@ -78,7 +78,7 @@ class Store(os.PathLike[str]):
         return [run.folder.name for run in list_runs(self._store.runs)]
 
     def task(self, dataset: str | None = None) -> Task | None:
-        """Return what the labels of a dataset are; None if it has none.
+        """Return the task of a dataset, which says what its labels are; None if it has none.
 
         Parameters
         ----------
@@ -200,9 +200,7 @@ class Frames(TableResult, Mapping[str, NDArray[np.float32]]):
         return dict(zip(self.table["id"].to_pylist(), self.table["recording"].to_pylist(), strict=True))
 
     def __getitem__(self, track: str) -> NDArray[np.float32]:
-        for _, frames in self._shards.frames_of([self._recordings[track]]):
-            return np.array(frames)
-        raise StoreError(f"{self._shards.folder} changed while it was being read; run the same command again")
+        return next(self.stream([track]))[1]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._recordings)
@@ -217,12 +215,20 @@ class Frames(TableResult, Mapping[str, NDArray[np.float32]]):
         ----------
         tracks : sequence of str, optional
             Ids. Default: all.
+
+        Raises
+        ------
+        StoreError
+            Frames are removed from the store in the meantime.
         """
         wanted = list(self if tracks is None else tracks)
         for first in range(0, len(wanted), _AT_ONCE):
             some = wanted[first : first + _AT_ONCE]
             frames = dict(self._shards.frames_of({self._recordings[track] for track in some}))
-            yield from ((track, np.array(frames[self._recordings[track]])) for track in some)
+            for track in some:
+                if (found := frames.get(self._recordings[track])) is None:
+                    raise StoreError(f"{self._shards.folder} changed while it was being read; run the same call again")
+                yield track, np.array(found)
 
 
 def _tracks(dataset: DatasetStore) -> pa.Table:

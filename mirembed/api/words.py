@@ -30,19 +30,20 @@ def discover(note: Callable[[str], None]) -> Registry:
     return registry
 
 
-def store_of(store: StoreLike) -> Store:
-    """Return the store that a call means.
+def store_of(store: StoreLike, *, writable: bool = False) -> Store:
+    """Return the store that a call means; with ``writable``, refuse one that cannot be written.
 
     Raises
     ------
     SpecError
         If it is neither a path nor a store.
     StoreError
-        If the folder holds a store of another version.
+        If the folder holds a store of another version, or cannot be written.
     """
     if store is None:
         store = os.environ.get("MIREMBED_STORE") or defaults.STORE
-    return Store(path_of("store", store))
+    path = path_of("store", store)
+    return Store.writable(path) if writable else Store(path)
 
 
 def path_of(name: str, value: Any) -> Path:

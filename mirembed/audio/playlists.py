@@ -63,7 +63,8 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
     """
     suffix, name = path.suffix.lower(), printable(path)
     if suffix not in PLAYLIST_SUFFIXES:
-        endings = " or ".join(sorted(PLAYLIST_SUFFIXES))
+        *others, last = sorted(PLAYLIST_SUFFIXES)
+        endings = f"{', '.join(others)} or {last}"
         raise DatasetError(f"{name} is not a playlist; expected a file name ending in {endings}")
     try:
         if not path.is_file():

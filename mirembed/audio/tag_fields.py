@@ -57,7 +57,7 @@ def field_name(text: str) -> str:
     if len(name) < 2:
         raise SpecError(f"{text!r} is not the name of a field; expected genre, mood, or 2 to 40 letters and digits")
     if _TAKEN.fullmatch(text) or _TAKEN.fullmatch(name):
-        raise SpecError(f"the field {text} has another meaning for players; choose another name, such as MY_{name}")
+        raise SpecError(f"players use the field {text} for something else; choose another name, such as MY_{name}")
     return name
 
 

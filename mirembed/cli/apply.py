@@ -81,6 +81,7 @@ def predict(
             Ranking,
             in_words,
             prediction_columns,
+            prediction_notes,
             prediction_rows,
             write_predictions,
         )
@@ -93,11 +94,9 @@ def predict(
         rows, columns = prediction_rows(loaded, result, ranking), prediction_columns(loaded.task, ranking)
         if out is not None:
             write_predictions(out, rows, loaded.task, columns, bom=bom)
-        n_skipped = len(found.paths) - len(rows)
-        if skip_known:
-            typer.echo(f"left out {counted(n_skipped, 'file')} that the model was fitted to", err=True)
-        if ranking is not None and loaded.calibration is None:
-            typer.echo("warning: these probabilities are the network's own outputs, which are not calibrated", err=True)
+        n_skipped = len(found.paths) - len(rows) if skip_known else None
+        for note in prediction_notes(loaded, ranking, n_skipped):
+            typer.echo(note, err=True)
         content: dict[str, Any] = {"predictions": rows}
         if ranking is not None:
             content["calibrated"] = loaded.calibration is not None

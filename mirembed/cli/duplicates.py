@@ -31,7 +31,7 @@ def duplicates(
     """List the files of a library that contain the same recording: copies, other formats, trimmed versions.
 
     Nothing is deleted.
-    Files that may be copies are decoded once to compare their fingerprints, which the store keeps.
+    Files that may be copies are decoded once; the store keeps their fingerprints.
     """
     options.check_out(out, force=force, bom=bom)
     with interruptible():

@@ -27,11 +27,11 @@ def evaluate(
     store: options.StoreFolder = options.DEFAULT_STORE,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Settings of a file or a run; flags override them."),
+        typer.Option(metavar="FILE", help="Take the settings from an experiment file or a run; flags override them."),
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Settings that come with mirembed: paper."),
+        typer.Option(metavar="NAME", help="Use settings that come with mirembed: paper."),
     ] = None,
     cv: Annotated[int | None, typer.Option(metavar="N", help=f"Number of folds. Default: {defaults.N_FOLDS}.")] = None,
     folds: Annotated[
@@ -42,21 +42,23 @@ def evaluate(
             "folds, or a table with the columns id and fold.",
         ),
     ] = None,
-    splits: Annotated[int | None, typer.Option(metavar="N", help="Random splits instead of cross-validation.")] = None,
+    splits: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of random splits, instead of cross-validation.")
+    ] = None,
     test_size: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help=f"Share tested in each random split. Default: {defaults.TEST_SIZE}."),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Method to compare with. Default: the first trained."),
+        typer.Option(metavar="METHOD", help="Method to compare the others with. Default: the first trained."),
     ] = None,
     train_size: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SHARE",
             callback=options.shares,
-            help="Share of each fold's training tracks to train on; several (0.25|0.5|1), a run for each.",
+            help="Share of each fold's training tracks to train on; several, such as 0.25|0.5|1, make a run each.",
         ),
     ] = None,
     features: options.Features = None,
@@ -140,7 +142,7 @@ def evaluate(
         from mirembed.workers.executor import executor as on_executor
 
     registry = options.discover()
-    place, workers = Store(store), options.jobs_or_cores(jobs)
+    place, workers = Store.writable(store), options.jobs_or_cores(jobs)
     given = options.given_settings(context)
     with ConsoleProgress() as progress, on_executor(executor, scheduler, jobs):
         planned = plan(given, "the command line", place, registry, config=config, preset=preset, progress=progress)

@@ -60,7 +60,7 @@ def extract(
 
     Computes only what is missing or has changed.
     Recordings that the store knows are not decoded again, whatever their names.
-    Exit code 2 means: done, but some files failed that you have not accepted.
+    Exit code 2: finished, but some files failed that you have not accepted.
     With --json, progress and result are printed as JSON, one object per line.
     """
     from mirembed.api.extraction import extract as run

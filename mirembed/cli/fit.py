@@ -84,10 +84,11 @@ def fit(
     given = options.given_settings(context, leave_out=NO_SETTINGS)
     settings = fit_settings(given, "the command line", transfers=from_ is not None)
     registry = options.discover()
+    place = Store.writable(store)
     with ConsoleProgress() as progress:
         fits = fit_models(
             settings,
-            Store(store),
+            place,
             registry,
             dataset=dataset,
             from_=from_,

@@ -33,8 +33,8 @@ def map(  # noqa: A001
         str | None,
         typer.Option(
             metavar="NAME",
-            help="First color by label, prediction, artist, album, genre, mood, year, rating or folder; the page can "
-            "change it.",
+            help="What colors the tracks at first: label, prediction, artist, album, genre, mood, year, rating or "
+            "folder. The page can change it.",
         ),
     ] = None,
     force: options.Force = False,

@@ -17,9 +17,8 @@ from mirembed.config.settings import key
 from mirembed.errors import SpecError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
-from mirembed.store import Store
 from mirembed.store.exports import TABLE_SUFFIXES
-from mirembed.store.files import check_output, check_writable
+from mirembed.store.files import check_output
 
 Dataset: TypeAlias = Annotated[
     Spec | None,
@@ -65,7 +64,7 @@ Approaches: TypeAlias = Annotated[
 ]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the same."),
+    typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the similarity to learn."),
 ]
 Epochs: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Passes over the training tracks. Default: {defaults.EPOCHS}.")
@@ -79,7 +78,10 @@ Optimizer: TypeAlias = Annotated[
 ]
 Excerpt: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="FRAMES", help=f"Frames that an epoch draws from a track. Default: {defaults.EXCERPT}."),
+    typer.Option(
+        metavar="FRAMES",
+        help=f"Frames per excerpt; an epoch draws one from each track. Default: {defaults.EXCERPT}.",
+    ),
 ]
 Deltas: TypeAlias = Annotated[
     bool | None,
@@ -92,8 +94,7 @@ Ensemble: TypeAlias = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Train N networks from different seeds and use their embeddings side by side. "
-        f"Default: {defaults.ENSEMBLE}.",
+        help=f"Train N networks from different seeds and concatenate their embeddings. Default: {defaults.ENSEMBLE}.",
     ),
 ]
 Normalize: TypeAlias = Annotated[
@@ -107,7 +108,7 @@ Metric: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Main metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
+        help="Headline metric, such as macro_f1, rmse or average_precision. Default: accuracy for classes, roc_auc for "
         "tags, r for targets.",
     ),
 ]
@@ -123,15 +124,15 @@ InnerCv: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Inner folds of --select. Default: {defaults.INNER_FOLDS}.")
 ]
 Exclude: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="WHAT", help="known-faults: leave out tracks with known faults.")
+    str | None, typer.Option(metavar="WHAT", help="What to leave out: known-faults, the tracks with known faults.")
 ]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
 AcceptFailures: TypeAlias = Annotated[
     bool | None,
     typer.Option(
         "--accept-failures/--no-accept-failures",
-        help="Accept the files that fail: until they change, they no longer lead to exit code 2. --no-accept-failures "
-        "takes that back.",
+        help="Accept the files that fail: until they change, they no longer lead to exit code 2. "
+        "--no-accept-failures undoes this.",
     ),
 ]
 Timeout: TypeAlias = Annotated[
@@ -149,7 +150,7 @@ Jobs: TypeAlias = Annotated[
 Executor: TypeAlias = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Where the work runs: local, or dask, a Dask cluster (pip install 'mirembed[dask]')."
+        metavar="NAME", help="Where the work runs: local, or dask for a Dask cluster (pip install 'mirembed[dask]')."
     ),
 ]
 Scheduler: TypeAlias = Annotated[
@@ -254,18 +255,6 @@ def train_soon(context: typer.Context) -> None:
     context.with_resource(prepare_trainings())
 
 
-def writable_store(folder: Path) -> Store:
-    """Return a store; refuse one that cannot be written, before any work is done.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written, or is not a store of this version.
-    """
-    check_writable(folder / "store.json", "--store")
-    return Store(folder)
-
-
 def jobs_or_cores(jobs: int | None) -> int:
     """Return ``--jobs``, by default the number of usable cores."""
     from mirembed.workers import available_jobs
@@ -295,7 +284,9 @@ def check_out(
             raise SpecError("--bom needs --out FILE.csv")
         return
     if out.suffix.lower() not in suffixes:
-        raise SpecError(f"{flag} {out}: expected a file name ending in {' or '.join(suffixes)}")
+        *others, last = suffixes
+        endings = f"{', '.join(others)} or {last}" if others else last
+        raise SpecError(f"{flag} {out}: expected a file name ending in {endings}")
     if bom and out.suffix.lower() != ".csv":
         raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
     check_output(out, force=force, flag=flag)

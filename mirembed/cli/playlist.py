@@ -69,7 +69,7 @@ def playlist(
     """Make a playlist from seeds, along a path from one track to another, or by continuing a playlist.
 
     A playlist from seeds begins with the first seed, and each track is similar to the one before it.
-    Each track comes with the reason why it was chosen, which the file contains as a comment.
+    Each track comes with the reason it was chosen; in a file, as a comment.
     """
     from mirembed.audio.playlists import M3U_SUFFIXES
     from mirembed.library.playlist import Plan, make_playlist, write_playlist

@@ -41,7 +41,7 @@ def list_all(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """List the plugins with their origin, and those that are broken; show, check or write one."""
+    """List the plugins, where they come from and which are broken; show, check or write one."""
     if context.invoked_subcommand is not None:
         return
 

@@ -30,7 +30,7 @@ app = App(
 
 @app.command("info", epilog="Example: mirembed store info")
 def info(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Json = False) -> None:
-    """List what is in a store, with the disk space that it takes."""
+    """List what is in a store, with the disk space that each item takes."""
     from mirembed.inventory import contents
 
     found = contents(_existing(store))
@@ -45,7 +45,7 @@ def failures(
     store: options.StoreFolder = options.DEFAULT_STORE,
     json: options.Json = False,
 ) -> None:
-    """List the files that failed in extract and update, with the reasons, and which of them you have accepted."""
+    """List the files that failed in extract and update, why, and which failures you have accepted."""
     place = _existing(store)
     rows = [
         (one.info().spec, failure)
@@ -72,7 +72,7 @@ def verify(store: options.StoreFolder = options.DEFAULT_STORE, json: options.Jso
     with ConsoleProgress() as progress:
         faults = run(place, progress)
     lines = [f"{fault.path} {fault.what}; {fault.advice}" for fault in faults]
-    lines.append(f"{store}: {counted(len(faults), 'fault') if faults else 'no faults'}")
+    lines.append(f"{store}: {counted(len(faults), 'problem') if faults else 'no problems'}")
     print_result(json, lambda: {"sound": not faults, "faults": [asdict(fault) for fault in faults]}, lines)
     raise typer.Exit(1 if faults else 0)
 
@@ -107,7 +107,7 @@ def rm(
     yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
-    """Remove models, runs, datasets, features or caches from a store, after saying what and how much."""
+    """Remove models, runs, datasets, features or caches from a store, after listing them with their sizes."""
     from mirembed.removal import plan_removals
 
     planned = plan_removals(_existing(store), names)

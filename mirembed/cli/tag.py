@@ -56,9 +56,9 @@ def tag(
             metavar="P", help="Write only classes or tags of at least this probability, from 0 to 1. Default: 0.7."
         ),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Add the predictions to the values that a file has.")] = False,
+    add: Annotated[bool, typer.Option("--add", help="Add the predictions to the existing values.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the values that a file has with the predictions.")
+        bool, typer.Option("--overwrite", help="Replace existing values with the predictions.")
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Write the tags. Otherwise nothing is changed.")] = False,
     undo_file: Annotated[
@@ -80,7 +80,7 @@ def tag(
     """Write predicted genres, moods or targets into the file tags of audio files.
 
     Without --write, only list what would change.
-    A file that has a value already keeps it, unless you give --add or --overwrite.
+    A file that already has a value keeps it, unless you give --add or --overwrite.
     Before a file is changed, the undo file records how to restore it with --undo FILE.
     """
     place = Store(store)
@@ -228,7 +228,7 @@ def _print(
     if listed := ", ".join(text for number, text in unchanged if number):
         lines[0] += f"; unchanged: {listed}"
     if n_written is None and rows:
-        lines.append("nothing was changed; --write writes the tags")
+        lines.append("nothing was changed; add --write to write the tags")
     if log is not None and n_written:
         lines.append(f"to undo: mirembed tag --undo {shlex.quote(str(log))}")
     content: dict[str, Any] = {

@@ -22,7 +22,7 @@ def update(
     store: options.StoreFolder = options.DEFAULT_STORE,
     keep: Annotated[
         str | None,
-        typer.Option(metavar="WHAT", help="features: also keep the features of new recordings in the store."),
+        typer.Option(metavar="WHAT", help="What else to keep in the store: features, those of new recordings."),
     ] = None,
     retry_failed: options.RetryFailed = False,
     accept_failures: options.AcceptFailures = None,
@@ -34,11 +34,12 @@ def update(
     """Bring the embeddings of a library up to date with its files: new, changed, renamed and deleted ones.
 
     Recordings that have an embedding are not decoded again, whatever their file names.
-    Exit code 2 means: done, but some files failed that you have not accepted.
+    Exit code 2: finished, but some files failed that you have not accepted.
     With --json, progress and result are printed as JSON, one object per line.
     """
     from mirembed.extract import ExtractOptions
     from mirembed.library.update import update as run
+    from mirembed.store import Store
 
     say_when_interrupted(RESUMES)
     if keep not in (None, "features"):
@@ -46,7 +47,7 @@ def update(
     registry = options.discover()
     with EventProgress() if json else ConsoleProgress() as progress:
         updated = run(
-            options.writable_store(store),
+            Store.writable(store),
             registry,
             model,
             dataset=dataset,

@@ -1,4 +1,4 @@
-"""What a run found, in sentences: what was compared, which method is best, and whether the data can tell."""
+"""What a run found, in sentences: what was compared, which method is best, and whether the tests show it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirembed.compare.families import BASELINES, Family
-from mirembed.compare.paired_tests import PairedTest, n_tested, p_text
+from mirembed.compare.paired_tests import PairedTest, n_tested, p_in_text
 from mirembed.config.approaches import UNTRAINED_BASELINES
-from mirembed.hookspecs import Regression, Tags
-from mirembed.progress import counted, first_names
+from mirembed.progress import counted, decimals, first_names
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import column_names
+from mirembed.runs.scores import column_kind, column_names
 from mirembed.runs.summary import describe_chance
 from mirembed.statistics.intervals import Interval
 from mirembed.statistics.metrics import Metric, metric_named
@@ -36,6 +35,8 @@ class Answer:
         The method that the others were compared with; None if pairs were declared instead.
     best : tuple of str
         The methods with the best score; several if they share it, none if nothing is scored.
+    ranked : tuple of str
+        All methods, from the best to the worst score; those without one come last.
     better : tuple of str
         The methods that a declared test shows to be better than another, the best first.
     """
@@ -45,6 +46,7 @@ class Answer:
     evidence: tuple[str, ...]
     reference: str | None
     best: tuple[str, ...]
+    ranked: tuple[str, ...]
     better: tuple[str, ...]
 
 
@@ -68,6 +70,7 @@ def answer(run: RunRecord, families: Iterable[Family]) -> Answer:
         tuple(evidence),
         reference=run.comparisons.reference,
         best=tuple(findings.best),
+        ranked=tuple(dict.fromkeys([*findings.best, *findings.scores, *run.predictions])),
         better=tuple(method for method in findings.scores if method in winners),
     )
 
@@ -115,7 +118,7 @@ class _Findings:
 
     @property
     def label(self) -> str:
-        return _name(self.metric)
+        return self.metric.name_in_text
 
     def conclude(self) -> tuple[str, list[str]]:
         """Return the verdict and the evidence."""
@@ -152,12 +155,12 @@ class _Findings:
         if also := [name for name in better if name != best]:
             evidence.append(f"Also significantly better than {reference}: {self._with_p(also, of_other)}.")
         if best in better and len(better) > 1:
-            evidence.append(f"Which of these {len(better)} methods is best was not declared as a question.")
+            evidence.append(f"No test between these {len(better)} methods was declared.")
         if worse:
             evidence.append(f"Significantly worse than {reference}: {first_names(worse, 2 * _NAMED)}.")
         if better:
             return f"{_listed(better)} {'beats' if len(better) == 1 else 'beat'} {reference}", evidence
-        return f"The data cannot tell whether {best} beats {reference}", evidence
+        return f"{best} scores best, but not significantly better than {reference}", evidence
 
     def _reference_leads(
         self, reference: str, of_other: Mapping[str, PairedTest], worse: Sequence[str]
@@ -168,16 +171,16 @@ class _Findings:
             evidence.append(f"It is significantly better than {self._with_p(worse, of_other)}.")
         if unsure := [name for name, test in of_other.items() if test.p is not None and not test.significant]:
             shown = self._with_p(unsure, of_other)
-            evidence.append(f"It is not significantly better than {shown}: the difference may be chance.")
+            evidence.append(f"It is not significantly better than {shown}.")
         if untested := [test for test in of_other.values() if test.p is None]:
             evidence.append(self._unsure(untested[0]))
         if n_tested(of_other.values()) > 1:
-            evidence.append("All p-values are Holm-corrected, those of trained methods and of baselines apart.")
+            evidence.append("All p-values are Holm-corrected, separately for trained methods and for baselines.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:
             return f"{reference} scores best, and beats {_listed(worse)}", evidence
-        return f"The data cannot tell whether {reference} beats {_listed(list(of_other))}", evidence
+        return f"{reference} scores best, but not significantly better than {_any_of(list(of_other))}", evidence
 
     def _of_pairs(self, best: str) -> tuple[str, list[str]]:
         """Conclude where pairs of methods were declared."""
@@ -197,22 +200,20 @@ class _Findings:
         beaten = [other for other, test in own.items() if test.better == best]
         if beaten:
             return f"{best} beats {_listed(beaten)}", evidence
-        return f"The data cannot tell whether {best} beats {_listed(list(own))}", evidence
+        return f"{best} scores best, but not significantly better than {_any_of(list(own))}", evidence
 
     def _score_of_best(self) -> str:
         """Return the best score with its interval, and whose it is."""
         highest = "highest" if self.metric.higher_is_better else "lowest"
         one = self.scores[self.best[0]]
         names, verb = _listed(self.best), "has" if len(self.best) == 1 else "share"
-        interval = (
-            "" if one.low is None or one.high is None else f" (95 % interval {_minus(one.low)} to {_minus(one.high)})"
-        )
+        interval = "" if one.low is None or one.high is None else f" ({_interval(one.low, one.high)})"
         if len(self.run.predictions) == 1:
             return f"{names} has {self.label} {self._value(self.best[0])}{interval}"
         return f"{names} {verb} the {highest} {self.label}, {self._value(self.best[0])}{interval}"
 
     def _value(self, method: str) -> str:
-        return _minus(self.scores[method].mean or 0.0)
+        return decimals(self.scores[method].mean or 0.0)
 
     def _apart(self, test: PairedTest, best: str, other: str) -> str:
         """Return how far ``best`` is from the other method of a test, with the interval and the p-value."""
@@ -224,7 +225,7 @@ class _Findings:
         if test.p is None or one.low is None or one.high is None:
             return text
         low, high = (one.low, one.high) if one.mean >= 0 else (-one.high, -one.low)
-        return f"{text} (95 % interval {_minus(low)} to {_minus(high)}; {self._p_short(test)}, {self._corrected(test)})"
+        return f"{text} ({_interval(low, high)}; {self._p_short(test)}, {self._corrected(test)})"
 
     def _corrected(self, test: PairedTest) -> str:
         """Say over which family of tests a p-value is corrected."""
@@ -243,15 +244,14 @@ class _Findings:
 
     @staticmethod
     def _p_short(test: PairedTest) -> str:
-        text = p_text(test.p_holm)
-        return "not tested" if not text else f"p {'< 0.001' if text.startswith('<') else f'= {text}'}"
+        return p_in_text(test.p_holm) or "not tested"
 
     def _unsure(self, test: PairedTest) -> str:
-        """Say why a test does not tell which method is better."""
+        """Say why a test does not show which method is better."""
         if test.p is not None:
-            return "A difference of this size may be chance, which does not show that the methods are equal."
+            return "A difference of this size may be due to chance; that does not show that the methods are equal."
         if not n_tested(self.tests) and self.run.n_folds == 1:
-            return "A single split has no folds to test over, so the data cannot tell whether this is chance."
+            return "A single split has no folds to test over, so this may be due to chance."
         return (
             f"{test.a} and {test.b} could not be tested: too few folds have a score of both, or their difference is "
             "the same in every fold."
@@ -265,30 +265,32 @@ class _Findings:
         if (one.mean > chance) != self.metric.higher_is_better:
             return f"A constant guess scores no worse ({chance:.3f})."
         if one.low is not None and one.high is not None and one.low <= chance <= one.high:
-            return f"Its interval includes what a constant guess scores ({chance:.3f})."
+            return f"Its interval includes the score of a constant guess ({chance:.3f})."
         return ""
+
+
+def _interval(low: float, high: float) -> str:
+    return f"95 % interval {decimals(low)} to {decimals(high)}"
 
 
 def _compared(run: RunRecord) -> str:
     """Say what was compared, on what: metric, dataset, tracks, labels, folds, groups and epochs."""
     configuration = run.configuration
-    n_labels = len(column_names(run.task))
-    noun = "target" if isinstance(run.task, Regression) else "tag" if isinstance(run.task, Tags) else "class"
-    labels = f"{n_labels} classes" if noun == "class" and n_labels != 1 else counted(n_labels, noun)
+    labels = counted(len(column_names(run.task)), column_kind(run.task))
     trains = any(method.approach.trains for method in run.methods)
     epochs = f", each network trained for {counted(configuration['epochs'], 'epoch')}" if trains else ""
     methods = f"{counted(len(run.methods), 'method')} on {configuration['dataset']['spec']}"
     first = f"{methods}: {labels}, {run.sizes.describe(run.describe_folds())}{epochs}."
-    return f"{first} {_groups(run)} Measured by {_name(metric_named(run.headline))}."
+    return f"{first} {_groups(run)} Measured by {metric_named(run.headline).name_in_text}."
 
 
 def _groups(run: RunRecord) -> str:
     """Say whether tracks of one group are kept on one side of the folds."""
     if run.groups is not None:
-        return "No group (artist) is on both sides of a fold."
+        return "No group (artist) is on both sides of a split."
     if run.n_groups:
-        return "Groups (artists) may be on both sides of a fold, which may make all scores too high."
-    return "Groups (artists) are not known, so one may be on both sides of a fold."
+        return "Groups (artists) may be on both sides of a split, which may make all scores too high."
+    return "Groups (artists) are not known, so one may be on both sides of a split."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -303,10 +305,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _name(metric: Metric) -> str:
-    """Return the label of a metric, or its title where that says more: ``accuracy``, ``Pearson's r``."""
-    return metric.label if metric.label.lower() == metric.title.lower() else metric.title
+def _any_of(names: Sequence[str]) -> str:
+    """Return names as a negated sentence has them; of many, how many there are.
 
-
-def _minus(value: float) -> str:
-    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+    >>> _any_of(["fl"]), _any_of(["fl", "nn", "stats"])
+    ('fl', 'fl, nn or stats')
+    """
+    if len(names) > _NAMED:
+        return f"any of {len(names)} methods"
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last

@@ -89,16 +89,13 @@ def _tags(
 def _targets(
     task: Regression, ids: list[str], rows: NDArray[np.intp], truth: NDArray[Any], predicted: NDArray[Any]
 ) -> list[Miss]:
-    closest = np.full(truth.shape, np.inf)
-    value = np.zeros(truth.shape)
-    for of_method in predicted:
-        for row, of_row in zip(rows.tolist(), of_method, strict=True):
-            error = np.abs(of_row - truth[row])
-            nearer = error < closest[row]
-            closest[row, nearer], value[row, nearer] = error[nearer], of_row[nearer]
+    errors = np.abs(predicted - truth[rows])
+    closest = np.full(truth.shape, np.inf)  # [n_tracks, n_targets]
+    np.minimum.at(closest, rows, errors.min(axis=0))
     scaled = closest / np.maximum(truth.std(axis=0), 1e-12)
-    order = sorted(zip(*np.nonzero(scaled > 1), strict=True), key=lambda place: -scaled[place])
-    return [
-        Miss(ids[track], task.targets[column].name, f"{truth[track, column]:.3g}", f"{value[track, column]:.3g}")
-        for track, column in order
-    ]
+    found = []
+    for track, column in sorted(zip(*np.nonzero(scaled > 1), strict=True), key=lambda place: -scaled[place]):
+        nearest = errors[:, rows == track, column].argmin()
+        value = predicted[:, rows == track, column].ravel()[nearest]
+        found.append(Miss(ids[track], task.targets[column].name, f"{truth[track, column]:.3g}", f"{value:.3g}"))
+    return found

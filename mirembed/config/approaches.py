@@ -120,14 +120,14 @@ class Approach:
         """Say in a line what the approach is.
 
         >>> Approach.parse("rbf-sl").explain()
-        'embeddings trained to be as similar (rbf) as the labels are, given to a learner'
+        'embeddings whose similarity (rbf) copies that of the labels, given to a learner'
         """
         if self.model is not None:
             return "the embeddings of a saved network, which is not trained here, given to a learner"
         if self.similarity is None:
             return _BASELINES[self.name]
         labels = "" if self.label_similarity in (None, self.similarity) else f" ({self.label_similarity})"
-        return f"embeddings trained to be as similar ({self.similarity}) as the labels are{labels}, given to a learner"
+        return f"embeddings whose similarity ({self.similarity}) copies that of the labels{labels}, given to a learner"
 
     @property
     def training(self) -> str:

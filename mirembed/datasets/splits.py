@@ -202,7 +202,7 @@ def make_folds(
     codes, notes = _group_codes(scheme, groups)
     thing, count = ("track", len(labels)) if codes is None else ("group", len(np.unique(codes)))
     if count < n_folds:
-        raise EvaluationError(f"{counted(count, thing)} cannot make {n_folds} folds: use fewer folds (--cv)")
+        raise EvaluationError(f"cannot split {counted(count, thing)} into {n_folds} folds; use fewer folds (--cv)")
     notes += _check_classes(task, labels, scheme, n_folds)
     if isinstance(task, Tags) and scheme != "random":
         if codes is None:

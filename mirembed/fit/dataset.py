@@ -280,7 +280,7 @@ def _plan_selection(
     scheme = default_scheme(tracks.task) if settings.folds is None else settings.folds
     if scheme not in get_args(Scheme):
         *others, last = get_args(Scheme)
-        raise SpecError(f"--folds {scheme}: fit draws its inner folds; expected {', '.join(others)} or {last}")
+        raise SpecError(f"--folds {scheme}: expected {', '.join(others)} or {last}, for the inner folds of --select")
     return Selection(
         headline(tracks.task, settings.metric).name,
         tuple(choice.name for choice in settings.choices),

@@ -130,10 +130,11 @@ class LibraryMap:
 
     def notes(self) -> list[str]:
         """Return what readers of the map should know, in one or two sentences each."""
-        notes = ["According to the model, tracks that are near each other are similar. The axes mean nothing."]
+        notes = ["According to the model, tracks that are near each other are similar. The axes have no meaning."]
         if self.explained is not None:
             notes.append(
-                f"Placed by PCA: the two axes explain {self.explained.sum():.0%} of the variance of the embeddings."
+                f"Placed by PCA: the two axes explain {100 * self.explained.sum():.0f} % of the variance of the "
+                "embeddings."
             )
         else:
             notes.append(

@@ -38,6 +38,7 @@ from mirembed.hookspecs import Track
 from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.library.index import open_index
 from mirembed.models.inference import EmbeddedFile, embed_decoded, embed_frames
+from mirembed.models.kept import SHARD_ROWS, SHARD_SECONDS
 from mirembed.models.model import Model
 from mirembed.models.saved import read_identity, read_manifest
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration
@@ -46,10 +47,6 @@ from mirembed.specs import Spec
 from mirembed.store import DatasetStore, EmbeddingRows, Failure, RecordingFacts, Store
 from mirembed.store.file_tags import KnownFileTags
 from mirembed.store.recordings import facts_of_frames, real_path
-
-SHARD_ROWS = 256
-SHARD_SECONDS = 15.0
-"""A shard of embeddings is written when it has this many rows or is this old, so that a killed process loses little."""
 
 TRACKS_SECONDS = 60.0
 """How often the table of tracks is written. After a kill, later recordings are found by reading the files."""
@@ -311,7 +308,7 @@ class _Update:
         self._new: dict[str, float | None] = {}
         self._waiting: dict[str, tuple[NDArray[np.float32], RecordingFacts]] = {}
         manifest = read_manifest(self.folder)
-        self._trained_on = {*manifest["recordings"], *manifest.get("audio_hashes", ())}
+        self._trained_on = {*manifest["recordings"], *manifest["audio_hashes"]}
         self._failures = Failures()
         self._notes: dict[str, str] = {}
         self._names = [self.store.features(part).name for part in self.features.parts]

@@ -24,6 +24,7 @@ from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
+from mirembed.store.embeddings import vector_column
 from mirembed.store.exports import write_csv
 from mirembed.store.files import write_table
 from mirembed.store.recordings import KnownRecordings, facts_of_frames
@@ -374,18 +375,16 @@ def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model, *, bom: bo
         If the file cannot be written.
     """
     names = [printable(file) for file in embedded.paths]
-    units = embedded.embeddings.shape[1]
     if path.suffix.lower() == ".parquet":
         import pyarrow as pa
 
-        flat = pa.array(embedded.embeddings.reshape(-1), pa.float32())
         columns = {
             "path": pa.array(names, pa.string()),
             "model": pa.array([model.provenance["name"]] * len(names), pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, units),
+            "embedding": vector_column(embedded.embeddings),
         }
         write_table(path, pa.table(columns))
         return
-    header = ["path", *(f"embedding_{unit}" for unit in range(units))]
+    header = ["path", *(f"embedding_{unit}" for unit in range(embedded.embeddings.shape[1]))]
     rows = ([name, *vector] for name, vector in zip(names, embedded.embeddings.tolist(), strict=True))
     write_csv(path, header, rows, bom=bom)

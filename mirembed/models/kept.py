@@ -22,7 +22,7 @@ from mirembed.errors import StoreError, StoreWriteError
 from mirembed.extract import ExtractedFile
 from mirembed.interruption import RESUMES, STARTS_OVER, say_when_interrupted
 from mirembed.store import Store
-from mirembed.store.embeddings import vectors
+from mirembed.store.embeddings import vector_column, vectors
 from mirembed.store.files import delete, read_table, write_table
 from mirembed.store.recordings import absolute, real_path
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 256
 SHARD_SECONDS = 15.0
-"""A shard is written when it has this many embeddings or is this old, so that a killed process loses little."""
+"""A shard of embeddings is written when it has this many or is this old, so that a killed process loses little."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,6 @@ def _table(rows: dict[tuple[str, int, int], KeptEmbedding]) -> pa.Table:
     import pyarrow as pa
 
     names, sizes, times = zip(*rows, strict=True)
-    stacked = np.array([row.vector for row in rows.values()], np.float32)
     columns = {
         "path": pa.array(names, pa.string()),
         "file_size": pa.array(sizes, pa.int64()),
@@ -167,6 +166,6 @@ def _table(rows: dict[tuple[str, int, int], KeptEmbedding]) -> pa.Table:
             name: pa.array([getattr(row, name) for row in rows.values()], pa.string())
             for name in ("recording", "audio_hash", "notes")
         },
-        "vector": pa.FixedSizeListArray.from_arrays(pa.array(stacked.reshape(-1)), stacked.shape[1]),
+        "vector": vector_column(np.array([row.vector for row in rows.values()])),
     }
     return pa.table(columns)

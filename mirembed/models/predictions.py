@@ -15,6 +15,7 @@ from mirembed.errors import ModelError, SpecError
 from mirembed.hookspecs import Regression, Tags, Task
 from mirembed.models.inference import EmbeddedFiles
 from mirembed.models.model import Model, named_predictions
+from mirembed.progress import counted
 from mirembed.store.exports import write_rows
 from mirembed.store.rows import label_names, label_type
 
@@ -117,6 +118,24 @@ def prediction_rows(model: Model, files: EmbeddedFiles, ranking: Ranking | None 
         {"path": printable(path), "known": is_known, **values}
         for path, is_known, values in zip(files.paths, known, predicted, strict=True)
     ]
+
+
+def prediction_notes(model: Model, ranking: Ranking | None, n_left_out: int | None) -> list[str]:
+    """Say what to know about predictions.
+
+    Parameters
+    ----------
+    model : Model
+    ranking : Ranking or None
+    n_left_out : int or None
+        Files that were left out because the model was fitted to them; None if that was not asked for.
+    """
+    notes = []
+    if n_left_out is not None:
+        notes.append(f"left out {counted(n_left_out, 'file')} that the model was fitted to")
+    if ranking is not None and model.calibration is None:
+        notes.append("warning: these probabilities are the network's own outputs, which are not calibrated")
+    return notes
 
 
 def prediction_columns(task: Task, ranking: Ranking | None = None) -> list[str]:

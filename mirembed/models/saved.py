@@ -61,7 +61,7 @@ def find_model(models: Path, name: str) -> Path:
             return folder
     known = [folder.name for folder in list_models(models)]
     raise ModelError(
-        f"{name!r} is neither the folder of a model nor the name of a model in the store "
+        f"no model {name!r}; give the folder of a model, or the name of one in the store "
         f"({', '.join(known) or 'none yet'}); create a model with `mirembed fit`"
     )
 

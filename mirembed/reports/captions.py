@@ -11,8 +11,8 @@ def best_marks(marked: bool) -> str:
     if not marked:
         return ""
     return (
-        " Bold with a star: significantly better in every comparison of the method that was declared before training, "
-        "after Holm's correction."
+        " Bold with a star: significantly better, after Holm's correction, in every comparison that was declared for "
+        "the method before training."
     )
 
 
@@ -30,4 +30,4 @@ def first_learner(run: RunRecord) -> str:
     """Return the sentence of a caption that says which learner is shown; empty if the run has only one."""
     if len(run.learners) < 2:
         return ""
-    return f" Each method is shown with its first learner, {run.learners[0]}; “All metrics” has the other learners too."
+    return f" Each method is shown with its first learner, {run.learners[0]}; “All metrics” also shows the others."

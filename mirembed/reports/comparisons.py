@@ -47,7 +47,7 @@ def learners_section(run: RunRecord) -> Section:
     if len(run.learners) < 2:
         return Section("Learners")
     kernels = {str(plugin["parameters"].get("kernel")) for plugin in run.configuration["learners"].values()}
-    title = "Does the kernel have to match?" if len(kernels) > 1 else "Learners"
+    title = "Kernels" if len(kernels) > 1 else "Learners"
     headline = lines(run.task, run.headline)[0]
     cells = {
         (method.label, str(method.learner)): (run.interval(method.name, headline), _kernel_match(run, method))
@@ -210,8 +210,8 @@ def _tests_caption(run: RunRecord, tests: Sequence[PairedTest], family: str) -> 
         caption += f" Not tested: {_UNTESTABLE}."
     if run.repeated:
         caption += (
-            " Welch's test is the one in the paper: it treats overlapping splits as independent and finds too many "
-            "differences, so no verdict rests on it."
+            " Welch's test is the paper's: it treats overlapping splits as independent, so its p-values are too small; "
+            "no verdict depends on it."
         )
     return caption
 

@@ -36,7 +36,7 @@ def curves_section(run: RunRecord) -> Section:
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
     if len(epochs) < 2:
         if EPOCH in run.configuration["select"]:
-            note = "No two epochs were reached in all folds, as each fold chose its epoch, so there are no curves."
+            note = "Each fold chose its epoch, and no two epochs were reached in all folds, so there are no curves."
             return Section("Learning curves", [note], figures=losses)
         note = "Only epoch {} was scored, so there are no curves; --checkpoint-every N scores every N epochs."
         return Section("Learning curves", [note.format(epoch) for epoch in epochs], figures=losses)
@@ -47,7 +47,7 @@ def curves_section(run: RunRecord) -> Section:
     if any(not method.approach.trains for method in run.methods):
         note += " Horizontal lines are methods that are not trained here."
     if sum(method.approach.trains for method in run.first_methods) > _FEW_CURVES:
-        note += " A click on a name below a figure shows the intervals of its curve."
+        note += " Click a name below a figure to show the intervals of its curve."
     with style.styled():
         figures = _curve_figures(run, curves)
     return Section("Learning curves", [note], figures=[*figures, *losses], folded_tables=[_curve_table(run, curves)])

@@ -116,7 +116,7 @@ def embedding_sections(run: RunRecord, registry: Registry, map_label: str) -> li
     maps = _map_figures(run, embeddings, map_label)
     about_figures = (
         "How similar pairs of tracks are by their labels and by their embeddings: the two similarities that the "
-        "training loss compares. Points are medians, thick bars cover half of the pairs, thin lines nine in ten. "
+        "training loss compares. Points are medians; thick bars cover half of the pairs, thin lines nine in ten. "
         "Perfect training would put every pair on the dashed line."
     )
     about_maps = (
@@ -414,7 +414,7 @@ def _draw_map(file_name: str, title: str, embeddings: FoldEmbeddings, grouped: _
     axes.set(xlabel=f"first component ({shares[0]:.0%} of the variance)", ylabel=f"second ({shares[1]:.0%})")
     caption = f"{embeddings.place}: the two components explain {shares.sum():.0%} of the variance."
     if height < _FLATTEST * width:
-        caption += f" The second is stretched to {_FLATTEST * width / (height or 1.0):.2g} times its height."
+        caption += f" The second axis is stretched to {_FLATTEST * width / (height or 1.0):.2g} times its height."
     else:
         axes.set_aspect("equal", adjustable="datalim")
     style.legend(figure)

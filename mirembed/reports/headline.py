@@ -9,13 +9,15 @@ from matplotlib.axes import Axes
 
 from mirembed.compare.answer import Answer
 from mirembed.compare.families import Family
-from mirembed.compare.paired_tests import PairedTest, p_text
+from mirembed.compare.paired_tests import PairedTest, p_in_text
 from mirembed.config.approaches import Method
+from mirembed.progress import decimals
 from mirembed.reports import style
+from mirembed.reports.comparisons import declared_tests
 from mirembed.reports.page import Section
 from mirembed.runs.record import RunRecord
 from mirembed.statistics.intervals import Interval
-from mirembed.statistics.metrics import Metric, metric_named
+from mirembed.statistics.metrics import metric_named
 
 _LONG_NAME = 20
 """Names with more characters stand above their rows, not at the left of them."""
@@ -53,7 +55,7 @@ def _parts(methods: Sequence[Method]) -> dict[str, list[str]]:
 def _draw(run: RunRecord, families: Sequence[Family], found: Answer) -> style.Figure:
     metric, reference = metric_named(run.headline), found.reference if len(run.predictions) > 1 else None
     tests = _against(families, reference)
-    scores = _ranked({method: run.interval(method, (metric.name, None)) for method in run.predictions}, metric, found)
+    scores = {method: run.interval(method, (metric.name, None)) for method in found.ranked}
     statuses = {method: _status(method, tests.get(method), reference) for method in scores}
     long = max(map(len, scores)) > _LONG_NAME
     figure, axes = style.axes(height=1.15 + (0.44 if long else 0.29) * len(scores))
@@ -80,18 +82,8 @@ def _draw(run: RunRecord, families: Sequence[Family], found: Answer) -> style.Fi
 
 def _against(families: Sequence[Family], reference: str | None) -> dict[str, PairedTest]:
     """Return the declared test of each method with the reference."""
-    declared = [test for family in families if not family.exploratory for test in family.tests]
-    return {(test.a if test.b == reference else test.b): test for test in declared if reference in (test.a, test.b)}
-
-
-def _ranked(scores: Mapping[str, Interval], metric: Metric, found: Answer) -> dict[str, Interval]:
-    """Return the scores from the best to the worst, those that are undefined last."""
-    sign = -1 if metric.higher_is_better else 1
-    first = {method: number for number, method in enumerate(found.best)}  # of equal ones
-    order = sorted(
-        scores, key=lambda one: (scores[one].mean is None, sign * (scores[one].mean or 0), first.get(one, len(first)))
-    )
-    return {method: scores[method] for method in order}
+    tests = declared_tests(families)
+    return {(test.a if test.b == reference else test.b): test for test in tests if reference in (test.a, test.b)}
 
 
 def _status(method: str, test: PairedTest | None, reference: str | None) -> str:
@@ -106,11 +98,8 @@ def _result(one: Interval, test: PairedTest | None, *, is_reference: bool) -> st
     """Return a score and its p-value as text at the right of a row."""
     if one.mean is None:
         return "undefined"
-    score = f"{one.mean:.3f}".replace("-", "\N{MINUS SIGN}")
-    if is_reference:
-        return f"{score}  reference"
-    p = "" if test is None else p_text(test.p_holm)
-    return f"{score}  p {'< 0.001' if p.startswith('<') else f'= {p}'}" if p else score
+    right = "reference" if is_reference else "" if test is None else p_in_text(test.p_holm)
+    return f"{decimals(one.mean)}  {right}".rstrip()
 
 
 def _name_rows(axes: Axes, names: Sequence[str], *, long: bool) -> None:
@@ -150,7 +139,7 @@ def _draw_lines(run: RunRecord, axes: Axes, reference: Interval | None) -> list[
     chance = run.configuration["chance"]
     if chance is not None:
         axes.axvline(chance, color=style.INK, linewidth=0.9, linestyle=style.dashes(2), zorder=0)
-        about.append("Dotted line: what a constant guess scores.")
+        about.append("Dotted line: the score of a constant guess.")
     return about
 
 
@@ -167,7 +156,7 @@ def _legend(statuses: Mapping[str, str], reference: str | None) -> dict[str, dic
     texts = {
         "better": f"better than {reference}",
         "worse": f"worse than {reference}",
-        "open": f"not distinguishable from {reference}",
+        "open": f"not significantly different from {reference}",
     }
     return {text: _LOOKS[status] for status, text in texts.items() if status in statuses.values()}
 
@@ -177,7 +166,7 @@ def _caption(run: RunRecord, tests: Mapping[str, PairedTest], lines: Sequence[st
     sentences = [means, *lines]
     if any(test.p is not None for test in tests.values()):
         sentences.append(
-            "p: of the paired difference from the reference, Holm-corrected. Methods are paired fold by fold, so "
-            "intervals that overlap may still belong to scores that differ."
+            "p: Holm-corrected, for the paired difference from the reference. Methods are compared fold by fold, so "
+            "they can differ significantly even if their intervals overlap."
         )
     return " ".join(sentences)

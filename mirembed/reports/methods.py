@@ -1,7 +1,7 @@
 """What a run did, in the words of a paper's methods section, with the BibTeX entries of everything that it used.
 
 The text is Pandoc's Markdown, with citations as ``[@key]`` and mathematics as ``$...$``; `to_latex` makes LaTeX of it.
- Plugins describe themselves: see `mirembed.hookspecs`.
+Plugins describe themselves: see `mirembed.hookspecs`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from mirembed.config.approaches import FROM, Method
@@ -23,14 +21,12 @@ from mirembed.models.learners import exact_spec
 from mirembed.progress import counted
 from mirembed.registry import Registry, plugin_code
 from mirembed.registry.plugins import Kind
+from mirembed.reports.citations import cited_keys, entries_of, shared_entries, to_latex
 from mirembed.reports.comparisons import shown_parameters
-from mirembed.reports.latex import breakable, escape_latex
 from mirembed.runs.record import RunRecord
+from mirembed.runs.scores import column_kind, column_names
 from mirembed.specs import Spec
 from mirembed.statistics.metrics import metric_named
-
-_MARKUP = re.compile(r"(?P<math>\$[^$]+\$)|(?P<space> ?)\[(?P<keys>@[^\]]+)\]|`(?P<code>[^`]+)`")
-_ENTRY = re.compile(r"^@\w+\{\s*([^,\s]+)\s*,.*?^\}", re.MULTILINE | re.DOTALL)
 
 _OPTIMIZERS = {
     "adadelta": "Adadelta [@zeiler2012]",
@@ -95,7 +91,7 @@ def describe_methods(run: RunRecord, registry: Registry) -> MethodsText:
     ]
     paragraphs = [text for text in paragraphs if text]
     known = {**_own_entries(run.configuration.get("versions", {}).get("mirembed", "")), **described.entries}
-    cited = {key: known[key] for text in paragraphs for key in _keys(text) if key in known}
+    cited = {key: known[key] for text in paragraphs for key in cited_keys(text) if key in known}
     return MethodsText(tuple(paragraphs), cited)
 
 
@@ -103,52 +99,6 @@ def bibliography(texts: Iterable[MethodsText]) -> str:
     """Return the BibTeX entries of texts, each once, sorted by key."""
     entries = {key: entry for text in texts for key, entry in text.entries.items()}
     return "\n\n".join(entries[key] for key in sorted(entries)) + "\n"
-
-
-def to_latex(text: str) -> str:
-    r"""Turn a paragraph into LaTeX.
-
-    >>> to_latex("50 % of `rbf-sl` [@a; @b], with $x_1$ and --cv")
-    '50 \\% of \\texttt{rbf-sl}~\\cite{a,b}, with $x_1$ and {-}{-}cv'
-    """
-    parts, end = [], 0
-    for found in _MARKUP.finditer(text):
-        parts.append(_escaped(text[end : found.start()]))
-        if found["math"]:
-            parts.append(found["math"])
-        elif found["keys"]:
-            keys = ",".join(key.strip().lstrip("@") for key in found["keys"].split(";"))
-            parts.append(("~" if found["space"] else "") + rf"\cite{{{keys}}}")
-        else:
-            parts.append(rf"\texttt{{{breakable(found['code'])}}}")
-        end = found.end()
-    return "".join([*parts, _escaped(text[end:])])
-
-
-def _escaped(text: str) -> str:
-    """Escape a part of a paragraph; spaces at its ends stay."""
-    left, right = len(text) - len(text.lstrip()), len(text) - len(text.rstrip())
-    return " " * bool(left) + escape_latex(text) + " " * bool(right and text.strip())
-
-
-def _keys(text: str) -> list[str]:
-    found = [match["keys"] for match in _MARKUP.finditer(text) if match["keys"]]
-    return [key.strip().lstrip("@") for keys in found for key in keys.split(";")]
-
-
-@cache
-def _shared_entries() -> Mapping[str, str]:
-    text = files("mirembed.reports").joinpath("templates/references.bib").read_text(encoding="utf-8")
-    return entries_of(text)
-
-
-def entries_of(bibtex: str) -> dict[str, str]:
-    r"""Return BibTeX entries by their keys; each ends with a brace on a line of its own.
-
-    >>> list(entries_of("@misc{one,\n  year = 1\n}\n@misc{two,\n  year = 2\n}"))
-    ['one', 'two']
-    """
-    return {found[1]: found[0] for found in _ENTRY.finditer(bibtex)}
 
 
 def _own_entries(version: str) -> dict[str, str]:
@@ -160,7 +110,7 @@ def _own_entries(version: str) -> dict[str, str]:
         f"  note   = {{Version {version or 'unknown'}}}",
         "}",
     ]
-    return {**_shared_entries(), "mirembed": "\n".join(lines)}
+    return {**shared_entries(), "mirembed": "\n".join(lines)}
 
 
 class _Plugins:
@@ -259,17 +209,16 @@ def _features(features: Sequence[Mapping[str, Any]], described: _Plugins) -> str
 
 
 def _task(run: RunRecord) -> str:
-    if isinstance(run.task, Regression):
-        return f"annotated with {_named('target', [target.name for target in run.task.targets])}"
-    if isinstance(run.task, Tags):
-        return f"each with any of {_named('tag', run.task.classes)}"
-    return f"each of one of {_named('class', run.task.classes)}"
-
-
-def _named(noun: str, names: Sequence[str]) -> str:
-    """Return how many there are, and their names unless there are many."""
-    number = counted(len(names), noun).replace("classs", "classes")
-    return f"{number} ({_listed([_plain(name) for name in names])})" if len(names) <= _FEW else number
+    """Say how many classes, tags or targets there are, and name them unless there are many."""
+    names = column_names(run.task)
+    number = counted(len(names), column_kind(run.task))
+    named = f" ({_listed([_plain(name) for name in names])})" if len(names) <= _FEW else ""
+    kind = {
+        Classification: "each labeled with one of",
+        Tags: "each labeled with any number of",
+        Regression: "annotated with",
+    }[type(run.task)]
+    return f"{kind} {number}{named}"
 
 
 def _input(run: RunRecord, features: Sequence[Mapping[str, Any]]) -> str:
@@ -301,8 +250,8 @@ def _embeddings(run: RunRecord, described: _Plugins) -> str:
     if "nn" in approaches or "fl" in approaches:
         losses = {Classification: "softmax cross-entropy", Tags: "binary cross-entropy", Regression: "squared error"}
         sentences.append(
-            "As a baseline, the network was trained with a linear output layer to predict the labels, with the "
-            f"{losses[type(run.task)]}, summed over the batch, as its loss."
+            "As a baseline, the network was trained with a linear output layer to predict the labels; its loss was the "
+            f"{losses[type(run.task)]}, summed over the batch."
         )
     if trained:
         sentences.append(_training(run, trained))
@@ -339,7 +288,7 @@ def _training(run: RunRecord, trained: Sequence[Method]) -> str:
     spec = trained[0].features
     framed = spec is None or configuration["features"][spec]["parts"][0]["hop"] is not None
     excerpt = (
-        f", each with one excerpt of {configuration['excerpt']} consecutive frames that is drawn anew in every epoch"
+        f", each with one excerpt of {configuration['excerpt']} consecutive frames, drawn anew in every epoch"
         if framed
         else ""
     )
@@ -363,9 +312,11 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
         "fl": "the embeddings of the network that was trained to predict the labels",
         "stats": "mean and standard deviation over time of the network's input, without a network",
         "untrained": "the embeddings of the network with its initial weights",
-        "chance": "the most frequent class of the training tracks"
-        if isinstance(run.task, Classification)
-        else ("the tags of most training tracks" if isinstance(run.task, Tags) else "the mean of the training tracks"),
+        "chance": {
+            Classification: "the most frequent class of the training tracks",
+            Tags: "the tags of most training tracks",
+            Regression: "the mean of the training tracks",
+        }[type(run.task)],
     }
     found = dict.fromkeys(method.approach.name for method in run.methods)
     named = [f"{_code(name)} stands for {meanings[name]}" for name in found if name in meanings]
@@ -399,9 +350,7 @@ def _evaluation(run: RunRecord) -> str:
     if run.n_groups and run.groups is None and not run.official:
         sentences.append("Tracks of one group (artist) may be on both sides of a split.")
     if configuration["normalize"] == "training":
-        sentences.append(
-            "Everything that is fitted or chosen was fitted or chosen on the training tracks of the fold alone."
-        )
+        sentences.append("Everything was fitted and chosen on the training tracks of each fold alone.")
     if len(run.methods) > 1:
         sentences.append(_shared(run))
     if configuration["select"]:
@@ -411,7 +360,7 @@ def _evaluation(run: RunRecord) -> str:
             f"We chose {_listed([_code(name) for name in choices])} in each fold by the mean "
             f"{metric_named(run.headline).label} over {inner} of its training tracks."
         )
-    sentences.append(f"The main measure is {_measure(run)}.")
+    sentences.append(f"The main metric is {_measure(run)}.")
     if run.n_folds > 1:
         sentences.append(
             "Means over the folds have 95 % intervals with the variance of Nadeau and Bengio [@nadeau2003], which "
@@ -451,7 +400,7 @@ def _how(run: RunRecord) -> str:
 
 def _measure(run: RunRecord) -> str:
     metric = metric_named(run.headline)
-    name = metric.label if metric.label.lower() == metric.title.lower() else metric.title
+    name = metric.name_in_text
     return name if metric.column is None else f"{name}, the mean over the {metric.column}s"
 
 
@@ -474,8 +423,8 @@ def _tests(run: RunRecord) -> str:
         )
     return (
         f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
-        "the corrected resampled $t$-test [@nadeau2003] at the level of 0.05, with Holm's correction [@holm1979] in "
-        f"{kind}; effect sizes are Hedges' $g$ [@hedges1981]."
+        "the corrected resampled $t$-test [@nadeau2003] at a significance level of 0.05, with Holm's "
+        f"correction [@holm1979] in {kind}; effect sizes are Hedges' $g$ [@hedges1981]."
     )
 
 

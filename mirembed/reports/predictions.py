@@ -108,9 +108,9 @@ def _tag_counts(run: RunRecord, task: Tags, method: Method) -> Table:
         names = ("labeled", "predicted", "both", "precision", "recall")
         records.append({"method": method.name, "tag": tag, **dict(zip(names, values, strict=True))})
     caption = (
-        "Tracks with the tag, tracks that the method gives it to, and tracks of which both are true, counted over all "
-        "folds and seeds. Precision: share of the predicted ones that have the tag. Recall: share of those with the "
-        "tag that are predicted. A learner that is unsure of a rare tag may never predict it, and still rank well."
+        "Tracks that have the tag, tracks for which the method predicts it, and tracks with both, counted over all "
+        "folds and seeds. Precision: share of the predicted tracks that have the tag. Recall: share of the tracks with "
+        "the tag for which it is predicted. A learner may never predict a rare tag, and still rank its tracks well."
     )
     headings = ["tag", "with the tag", "predicted", "both", "precision", "recall"]
     return Table(f"tags-{slug(method.label)}", f"Tags: {method.name}", caption, headings, rows, records)
@@ -125,9 +125,9 @@ def probabilities_section(run: RunRecord) -> Section:
         return Section("Probabilities")
     of = "of the most probable class of each test track" if isinstance(run.task, Classification) else "of every tag"
     about = (
-        f"Probabilities {of}, in ten bins of equal width: how probable the method said it was, and how often it was "
-        "true. On the dashed line, both are the same. Those of a learner were calibrated on inner folds of the "
-        "training tracks; those of nn are the outputs of its network, which nothing calibrates."
+        f"Probabilities {of}, in ten bins of equal width: the mean probability, and how often the prediction was "
+        "right. On the dashed line, the two are equal. The probabilities of learners are calibrated on inner folds of "
+        "the training tracks; those of nn are the outputs of its network, which are not calibrated."
     )
     first = [method.name for method in run.first_methods]
     with style.styled():
@@ -153,9 +153,9 @@ def _reliability_table(run: RunRecord, found: Sequence[tuple[Method, Reliability
             records.append({"method": method.name, "kind": kind, **of_bin, **whole})
     summed = "summed over classes" if isinstance(run.task, Classification) else "averaged over tags"
     caption = (
-        "Over all test tracks of all folds and seeds. Calibration error: mean difference between the two, bin by bin, "
-        f"weighted by the counts (expected calibration error). Brier score: squared error of the probabilities, "
-        f"{summed}. Both are 0 at best. The CSV file has the bins."
+        "Over all test tracks of all folds and seeds. Calibration error: mean difference between the two over the "
+        f"bins, weighted by their counts (expected calibration error). Brier score: squared error of the "
+        f"probabilities, {summed}. Both are 0 at best. The CSV file has the bins."
     )
     names = ["method", "probabilities", "number", "mean", "came true", "calibration error", "Brier score"]
     return Table("reliability", "Reliability of the probabilities", caption, names, rows, records)

@@ -11,13 +11,13 @@ import numpy as np
 from mirembed.compare.families import Family
 from mirembed.compare.paired_tests import best_of
 from mirembed.config.approaches import Method, columns
-from mirembed.hookspecs import Classification, Regression, Tags
+from mirembed.hookspecs import Classification, Regression
 from mirembed.reports.captions import best_marks, describe_means, first_learner
 from mirembed.reports.comparisons import declared_tests
 from mirembed.reports.page import Cell, Section, Table
 from mirembed.reports.predictions import predictions_of
 from mirembed.runs.record import RunRecord
-from mirembed.runs.scores import Line, Scores, all_lines, column_names, line_label, lines
+from mirembed.runs.scores import Line, Scores, all_lines, column_kind, column_names, line_label, lines
 from mirembed.runs.summary import describe_chance
 from mirembed.runs.tables import TRAINED, network_of
 from mirembed.statistics.intervals import Interval
@@ -43,7 +43,7 @@ def scores_section(run: RunRecord, families: Sequence[Family]) -> Section:
 
 def columns_section(run: RunRecord) -> Section:
     """Return the scores and the predictions of each class, tag or target."""
-    kind = "class" if isinstance(run.task, Classification) else "tag" if isinstance(run.task, Tags) else "target"
+    kind = column_kind(run.task)
     figures, counts = predictions_of(run)
     tables = _tables_by_column(run, _shown_lines(run))
     shown = tables if kind != "target" and len(column_names(run.task)) <= _FEW_COLUMNS else []
@@ -67,7 +67,7 @@ def retrieval_section(run: RunRecord) -> Section:
     caption = (
         f"{describe_means(run)}. Each test track is a query; the other test tracks of its fold are ranked by the "
         "learned similarity, or by cosine if none was learned. Tracks of the query's own group (artist) are left "
-        "out where groups are known. Learners play no part. Hubness: above 1, a few tracks are neighbors of very many."
+        "out where groups are known. Learners are not used. Hubness: above 1, a few tracks are neighbors of very many."
     )
     by_method = [[(line, run.interval(method.name, line)) for line in wanted] for method in methods]
     labels = [method.label for method in methods]

@@ -23,9 +23,9 @@ _LISTED = 20
 _HEADINGS = {Tags: ["track", "tag", "has it", "predicted"], Regression: ["track", "target", "label", "closest"]}
 
 _ABOUT_PREDICTED = {
-    Classification: "Predicted: the classes, and how often, over methods and seeds; first where they agree.",
-    Tags: "A row for each tag of a track that every method gets wrong; first the tracks with most.",
-    Regression: "Closest: of all predictions, the nearest to the label; first the farthest in standard deviations.",
+    Classification: "Predicted: the classes, with counts over methods and seeds. Unanimous errors come first.",
+    Tags: "A row for each tag that every method gets wrong. Tracks with the most such tags come first.",
+    Regression: "Closest: the prediction nearest to the label. Those farthest off, in standard deviations, come first.",
 }
 
 
@@ -91,13 +91,13 @@ def errors_section(run: RunRecord) -> Section:
     kind = " by more than its standard deviation" if isinstance(run.task, Regression) else ""
     about = (
         f"{n_missed} of {counted(n_tracks, 'tested track')} {'is' if n_missed == 1 else 'are'} missed{kind} by every "
-        "method, chance aside, whenever tested. Their labels may be wrong, or what tells them apart may not be in the "
-        "features."
+        "method except chance, whenever tested. Their labels may be wrong, or the features may not contain what tells "
+        "them apart."
     )
     shown = f"The first {_LISTED} of {len(missed)}; the CSV file has all. " if len(missed) > _LISTED else ""
     caption = shown + _ABOUT_PREDICTED[type(run.task)]
     if files:
-        caption += " A click on a track opens its file, where the browser can play it."
+        caption += " Click a track to open its file."
     table = Table("errors", "Tracks that every method misses", caption, headings, rows, records)
     return Section("Errors", [about], tables=[table])
 

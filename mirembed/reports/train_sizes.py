@@ -27,8 +27,8 @@ def train_sizes_section(runs: Sequence[RunRecord]) -> Section:
         return Section("Training tracks")
     names = [f"train-sizes{f'-{number}' if len(groups) > 1 else ''}" for number in range(1, len(groups) + 1)]
     about = (
-        "How much more training tracks would help: the same test tracks, and in each fold training tracks that include "
-        "those of the smaller sizes. A band is the 95 % interval over the folds."
+        "Scores by the number of training tracks. All sizes are tested on the same tracks, and the training tracks of "
+        "a size include those of smaller sizes. A band is the 95 % interval over the folds."
     )
     with style.styled():
         figures = [_draw(name, group) for name, group in zip(names, groups, strict=True)]

@@ -17,7 +17,7 @@ def selection_section(run: RunRecord) -> Section:
     metric = metric_named(run.headline).label
     about = (
         f"Chosen inside each fold by the mean {metric} over {_inner_folds(run)} of its training tracks; the test "
-        "tracks of the fold play no part. The scores of all candidates are in selection.parquet."
+        "tracks of the fold are not used. The scores of all candidates are in selection.parquet."
     )
     return Section("Selection", [about], tables=[_counts_table(run)], folded_tables=[_choices_table(run, metric)])
 
@@ -51,11 +51,11 @@ def _choices_table(run: RunRecord, metric: str) -> Table:
         records.append({"method": one.method, "seed": one.seed, "fold": one.fold, **of_fold, **end})
     names = ["method", *(["seed"] if several_seeds else []), "fold", *choices, f"inner {metric}", "candidates"]
     caption = (
-        f"Inner {metric}: the mean over the inner folds of the best candidate, by which it was chosen; higher than "
-        "its score on new tracks is likely to be."
+        f"Inner {metric}: the mean of the chosen candidate over the inner folds, which is likely to be higher than its "
+        "score on new tracks."
         if metric_named(run.headline).higher_is_better
-        else f"Inner {metric}: the mean over the inner folds of the best candidate, by which it was chosen; lower than "
-        "its score on new tracks is likely to be."
+        else f"Inner {metric}: the mean of the chosen candidate over the inner folds, which is likely to be lower than "
+        "its score on new tracks."
     )
     return Table("selection-folds", "What was chosen in each fold", caption, names, rows, records)
 
@@ -80,12 +80,12 @@ def cost_section(run: RunRecord) -> Section:
         }
         for one in run.costs
     ]
-    resumed = " Of interrupted trainings, what was lost between checkpoints may be missing." if _resumed(run) else ""
+    resumed = " What interrupted trainings lost between checkpoints may be missing." if _resumed(run) else ""
     caption = (
         "A training is one fold of one seed: its network, with the inner folds, learners and predictions of the "
-        "methods that share it. Times are summed over the trainings: CPU time over all cores, wall time on the clock "
-        "of each worker, so that parallel trainings count in full. Memory: the most that the process of a training "
-        f"held in physical memory, libraries included.{resumed}"
+        "methods that share it. Times are summed over the trainings, even those that ran in parallel; CPU "
+        "time is that of all cores. Memory: the most physical memory that the process of a training used, "
+        f"libraries included.{resumed}"
     )
     names = ["methods", "trainings", *(["resumed"] if _resumed(run) else []), "CPU time", "wall time", "memory"]
     if not _resumed(run):

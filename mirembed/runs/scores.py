@@ -15,7 +15,7 @@ from mirembed.interruption import interruptible
 from mirembed.progress import counted
 from mirembed.runs.tables import Predictions
 from mirembed.statistics.intervals import Interval, nadeau_bengio_interval, percentile_interval
-from mirembed.statistics.metrics import Metric, headline, metric_named, metrics_for
+from mirembed.statistics.metrics import Column, Metric, headline, metric_named, metrics_for
 from mirembed.statistics.resampling import resample_counts
 from mirembed.statistics.retrieval import OCCURRENCE
 from mirembed.statistics.samples import is_constant, nan_mean
@@ -66,6 +66,12 @@ def all_lines(task: Task, metric: str | None = None) -> list[Line]:
 def column_names(task: Task) -> list[str]:
     """Return the names of the columns that metrics have values for: classes, tags or targets."""
     return [target.name for target in task.targets] if isinstance(task, Regression) else list(task.classes)
+
+
+def column_kind(task: Task) -> Column:
+    """Return what one of these columns is."""
+    kinds: dict[type[Task], Column] = {Classification: "class", Tags: "tag", Regression: "target"}
+    return kinds[type(task)]
 
 
 def line_label(line: Line) -> str:

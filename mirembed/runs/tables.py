@@ -35,6 +35,7 @@ from mirembed.config.selection import EPOCH
 from mirembed.datasets.splits import Fold
 from mirembed.hookspecs import Classification, Regression, Tags, Task
 from mirembed.statistics.retrieval import OCCURRENCE, QUERY_SCORES
+from mirembed.store.embeddings import vector_column
 from mirembed.store.rows import label_type, tags_of
 from mirembed.store.tracks import tag_array
 
@@ -43,9 +44,6 @@ KEYS = ("seed", "fold", "id")
 
 TRAINED = ("approach", "learner", "network", "features")
 """What identifies the network of a fold, and with it curves and embeddings: methods may choose different networks."""
-
-SELECTION_KEYS = ("method", "seed", "fold")
-"""What identifies a choice inside a fold."""
 
 PROBABILITY = "probability_"
 """Before the name of a class or tag: the column of its probabilities."""
@@ -163,7 +161,7 @@ def embeddings_table(
         Whether the network was trained on the track.
     vectors : ndarray [n_tracks, units], float32
     """
-    n, units = vectors.shape
+    n = len(vectors)
     return pa.table(
         {
             "approach": [method.approach.name] * n,
@@ -175,7 +173,7 @@ def embeddings_table(
             "epoch": pa.array([epoch] * n, pa.int64()),
             "id": list(ids),
             "in_sample": pa.array(in_sample, pa.bool_()),
-            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), units),
+            "embedding": vector_column(vectors),
         }
     )
 

@@ -100,6 +100,15 @@ class Metric:
     source: Literal["predictions", "retrieval"] = "predictions"
     in_brief: bool = False
 
+    @property
+    def name_in_text(self) -> str:
+        """The label; where it says more, the title.
+
+        >>> metric_named("accuracy").name_in_text, metric_named("r").name_in_text
+        ('accuracy', "Pearson's r")
+        """
+        return self.label if self.label.lower() == self.title.lower() else self.title
+
     def why_undefined(self, truth: NDArray[Any], prediction: NDArray[Any]) -> list[Reason]:
         """Return the reason why the metric is undefined, for each column where it is.
 

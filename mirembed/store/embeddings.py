@@ -252,6 +252,15 @@ def vectors(table: pa.Table) -> NDArray[np.float32]:
     return np.asarray(np.from_dlpack(column.values), np.float32).reshape(len(table), column.type.list_size)
 
 
+def vector_column(vectors: NDArray[np.float32]) -> pa.FixedSizeListArray:
+    """Return vectors ``[n, units]`` as the column of a table."""
+    import numpy as np
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+
+
 def _facts() -> dict[str, pa.DataType]:
     """Return the types of the columns besides recording and vector."""
     import pyarrow as pa
@@ -261,11 +270,9 @@ def _facts() -> dict[str, pa.DataType]:
 
 def _table(rows: EmbeddingRows) -> pa.Table:
     """Return rows as a table in which each recording has one row, the last."""
-    import numpy as np
     import pyarrow as pa
 
     last = {recording: row for row, recording in enumerate(rows.recordings)}
-    flat = pa.array(np.ascontiguousarray(rows.vectors[list(last.values())], np.float32).reshape(-1))
     facts = [rows.facts[row] if rows.facts else RecordingFacts() for row in last.values()]
     columns: dict[str, list[Any]] = {
         "in_sample": [rows.in_sample[row] if rows.in_sample else None for row in last.values()],
@@ -276,7 +283,7 @@ def _table(rows: EmbeddingRows) -> pa.Table:
     return pa.table(
         {
             "recording": pa.array(last, pa.string()),
-            "vector": pa.FixedSizeListArray.from_arrays(flat, rows.vectors.shape[1]),
+            "vector": vector_column(rows.vectors[list(last.values())]),
             **{name: pa.array(columns[name], kind) for name, kind in _facts().items()},
         }
     )

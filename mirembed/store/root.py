@@ -14,7 +14,7 @@ from mirembed.store.datasets import DatasetStore
 from mirembed.store.embeddings import StoredEmbeddings
 from mirembed.store.features import INFO as FEATURES_INFO
 from mirembed.store.features import FeatureShards
-from mirembed.store.files import read_json, write_json
+from mirembed.store.files import check_writable, read_json, write_json
 
 FORMAT = 2
 """Version of the store's layout; a store of another version is refused."""
@@ -47,6 +47,18 @@ class Store:
                     f"the store {root} has format {version}, this mirembed reads format {FORMAT}; use the version of "
                     "mirembed that wrote it, or another --store and run `mirembed extract` again"
                 )
+
+    @classmethod
+    def writable(cls, root: Path) -> Store:
+        """Return a store; refuse one that cannot be written, before any work is done.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written, or is a store of another version.
+        """
+        check_writable(root / "store.json", "--store")
+        return cls(root)
 
     def create(self) -> None:
         """Make the folder and its marker unless they are there."""

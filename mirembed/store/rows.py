@@ -365,6 +365,8 @@ def stored_tracks(table: pa.Table, task: Task | None) -> list[StoredTrack]:
         If it was made for labels of another kind.
     """
     names = label_names(task)
+    if unknown := set(table.column_names) - {*_BEFORE_LABEL, *names, *_AFTER_LABEL}:
+        raise TypeError(f"{min(unknown)} is no column of such a dataset")
     labels: Iterable[Label | None] = [None] * len(table)
     if task is not None and set(names) & set(table.column_names):
         if other := [name for name in names if table.schema.field(name).type != label_type(task)]:

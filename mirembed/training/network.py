@@ -167,17 +167,6 @@ class PluginNetwork:
         return module
 
 
-def seeded_network(registry: Registry, choice: NetworkChoice, inputs: int, seed: Sequence[int]) -> EmbeddingModule:
-    """Return a new module of a network, whose initial weights depend on ``seed`` alone.
-
-    Raises
-    ------
-    PluginError
-        See `PluginNetwork`.
-    """
-    return PluginNetwork.create(registry, Spec.parse(choice.spec)).seeded(inputs, seed)
-
-
 def seeded_head(units: int, outputs: int, seed: Sequence[int]) -> nn.Linear:
     """Return a linear output layer whose initial weights depend on ``seed`` alone: uniform from ±1/√units."""
     import torch

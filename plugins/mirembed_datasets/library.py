@@ -224,7 +224,7 @@ class Library:
             things = counted(len(_numbers(rare)), self.label.removesuffix("s"))
             what = f"none of the {things} of {whole} has at least {self.min_tracks} tracks; min_tracks=1 keeps all"
         others = [f"label={kind} ({counted(number, 'track')})" for kind, number in of_kind.items() if number]
-        having = f"labels that tracks have: {', '.join(others)}; or " if others else ""
+        having = f"labels found: {', '.join(others)}; or " if others else ""
         return f"{what}\n{having}use label=none"
 
 

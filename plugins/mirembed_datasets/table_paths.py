@@ -92,7 +92,7 @@ class Located:
         tried = []
         for how, paths in (
             ("", self._relative(path)),
-            ("without the folders before the audio folder", self._after_own_name(path)),
+            ("by ignoring the folders before the audio folder", self._after_own_name(path)),
         ):
             for one in paths:
                 tried.append(one)
@@ -101,7 +101,7 @@ class Located:
                     return found
         for path in [*tried, *([unquote(one) for one in tried] if "%" in text else [])]:
             files = self._by_spelling.get(_spelling(path), [])
-            if found := self._only(files, text, "without regard to case, spaces and codes of characters"):
+            if found := self._only(files, text, "by ignoring case, spaces and character codes"):
                 return found
         return None
 

@@ -255,7 +255,8 @@ def read_table(file: Path) -> Table:
         if short:
             lines = _listed([(line, "") for line in short])
             notes.append(
-                f"{counted(len(short), 'row')} of {file} shorter than the others, read as empty at the end ({lines})"
+                f"{counted(len(short), 'row')} of {file} shorter than the others: missing cells at the end count as "
+                f"empty ({lines})"
             )
     faults.check()
     if not rows:

@@ -165,7 +165,44 @@ class Definition:
             )
 
 
-class LogMel:
+class Bands:
+    """Features whose values are the powers in bands of frames of a recording, in dB.
+
+    Parameters
+    ----------
+    definition : Definition
+    backend : {"auto", "essentia", "scipy"}
+        See `LogMel`.
+
+    Raises
+    ------
+    ValueError
+        Essentia is wanted and cannot be imported.
+    """
+
+    version = "1"
+    neutral = ("backend",)
+
+    def __init__(self, definition: Definition, backend: Literal["auto", "essentia", "scipy"]) -> None:
+        self.values, self.hop = definition.bands, definition.hop
+        self.definition, self._backend = definition, backend
+        if backend == "essentia":
+            self.backend  # noqa: B018, raises if it cannot be imported
+
+    @functools.cached_property
+    def backend(self) -> Backend:
+        """The library that computes the spectra."""
+        if self._backend == "scipy":
+            return "scipy"
+        from mirembed import essentia_error
+
+        error = essentia_error()
+        if error and self._backend == "essentia":
+            raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
+        return "scipy" if error else "essentia"
+
+
+class LogMel(Bands):
     """Log-mel spectrograms: the power in bands of frames of a recording, in dB, at least -100.
 
     With the defaults, 30 s of audio have 1199 frames at every sampling rate. Only full frames count. Frame ``i`` begins
@@ -196,8 +233,6 @@ class LogMel:
         A parameter is out of range, or Essentia is wanted and cannot be imported.
     """
 
-    version = "1"
-    neutral = ("backend",)
     citation = CITATION
 
     def __init__(
@@ -219,18 +254,10 @@ class LogMel:
             raise ValueError(f"low={low:g},high={high:g}; expected 0 <= low < high <= {MAX_FREQUENCY:.0f} Hz")
         if frame * high < 1:
             raise ValueError(f"frame={frame:g} is shorter than a period of high={high:g} Hz; use a longer one")
-        self.values, self.hop = bands, hop
-        self.definition = Definition(bands, frame, hop, low, high, scale)
-        if float(np.diff(self.definition.edges()).min()) < 1:
+        definition = Definition(bands, frame, hop, low, high, scale)
+        if float(np.diff(definition.edges()).min()) < 1:
             raise ValueError(f"bands={bands} from {low:g} to {high:g} Hz are too narrow; use fewer, or a wider range")
-        self._backend = backend
-        if backend == "essentia":
-            self.backend  # noqa: B018, raises if it cannot be imported
-
-    @functools.cached_property
-    def backend(self) -> Backend:
-        """The library that computes the spectra."""
-        return chosen(self._backend)
+        super().__init__(definition, backend)
 
     @property
     def description(self) -> str:
@@ -265,18 +292,6 @@ class LogMel:
         for samples in audio.blocks():
             stream.add(samples)
         return stream.frames()
-
-
-def chosen(backend: Literal["auto", "essentia", "scipy"]) -> Backend:
-    """Return the library that computes the spectra; raise ValueError if Essentia is wanted and cannot be imported."""
-    if backend == "scipy":
-        return "scipy"
-    from mirembed import essentia_error
-
-    error = essentia_error()
-    if error and backend == "essentia":
-        raise ValueError(f"Essentia cannot be imported ({error}); use scipy")
-    return "scipy" if error else "essentia"
 
 
 class Stream:

@@ -8,7 +8,6 @@ the part of the triangle that lies in it.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from mirembed import Audio, AudioError
 from mirembed_features.framing import ALIGNED, aligned_blocks
-from mirembed_features.logmel import Backend, Definition, Stream, chosen
+from mirembed_features.logmel import Bands, Definition, Stream
 
 LOWEST_NOTE = 24
 """MIDI number of the first band: C1, 32.7 Hz."""
@@ -67,7 +66,7 @@ def _below(
     return (rising**2 / (peak - low) + (high - peak) - falling**2 / (high - peak)) / (high - low)
 
 
-class Semitones:
+class Semitones(Bands):
     """The power in bands a semitone apart in frames of a recording, in dB, at least -100.
 
     The first band is C1 (32.7 Hz), the last of the default 84 is B7 (3951 Hz). The frames are longer than those of
@@ -92,9 +91,6 @@ class Semitones:
         A parameter is out of range, or Essentia is wanted and cannot be imported.
     """
 
-    version = "1"
-    neutral = ("backend",)
-
     def __init__(
         self,
         bands: int = 84,
@@ -104,21 +100,12 @@ class Semitones:
     ) -> None:
         if not 1 <= bands <= MAX_BANDS:
             raise ValueError(f"bands={bands}; expected 1 to {MAX_BANDS}")
-        if not 0.05 <= frame <= 2:
-            raise ValueError(f"frame={frame:g}; expected seconds from 0.05 to 2")
+        if not ALIGNED <= frame <= 2:
+            raise ValueError(f"frame={frame:g}; expected seconds from {ALIGNED} to 2")
         if not 0.001 <= hop <= 10:
             raise ValueError(f"hop={hop:g}; expected seconds from 0.001 to 10")
-        self.values, self.hop = bands, hop
         low, high = frequency(np.array([LOWEST_NOTE - 1, LOWEST_NOTE + bands]))
-        self.definition = Notes(bands, frame, hop, float(low), float(high), "semitones")
-        self._backend = backend
-        if backend == "essentia":
-            self.backend  # noqa: B018, raises if it cannot be imported
-
-    @functools.cached_property
-    def backend(self) -> Backend:
-        """The library that computes the spectra."""
-        return chosen(self._backend)
+        super().__init__(Notes(bands, frame, hop, float(low), float(high), "semitones"), backend)
 
     @property
     def description(self) -> str:

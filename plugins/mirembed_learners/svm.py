@@ -83,7 +83,9 @@ class Svm:
 
     def description(self, task: Task) -> str:
         """Return what it is, for a paper."""
-        gamma = "" if self.gamma in (None, "scale") else f" with $\\gamma$ = {self.gamma}"
+        gamma = "" if self.gamma in (None, "scale") else rf" with $\gamma = {self.gamma}$"
+        if self.gamma == "match":
+            gamma = r" with the $\gamma$ of the learned similarity"
         if self.kernel == "rbf" and not gamma:
             gamma = r" with $\gamma = 1 / (d \sigma^2)$ for embeddings of $d$ values with variance $\sigma^2$"
         kernel = "the learned similarity" if self.kernel == "match" else f"`{self.kernel}`"
