@@ -38,8 +38,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="stratified (default for classes and tags), random (default for regression), grouped, official "
-            "folds, or a table with the columns id and fold.",
+            help="stratified (default), random (default for targets), grouped, official folds, or a table of id "
+            "and fold.",
         ),
     ] = None,
     splits: Annotated[
