@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from pathlib import Path
 
-from mirembed.errors import StoreError
+from mirembed.errors import StoreError, StoreWriteError
 from mirembed.features.info import FeaturesPart
 from mirembed.provenance import versions
 from mirembed.specs import Spec, near_names
@@ -57,7 +58,12 @@ class Store:
         StoreError
             It cannot be written, or is a store of another version.
         """
-        check_writable(root / "store.json", "--store")
+        try:
+            check_writable(root / "store.json", "--store")
+        except StoreWriteError:
+            with contextlib.suppress(OSError):
+                cls(root)  # a file in place of the store is what is wrong, then
+            raise
         return cls(root)
 
     def create(self) -> None:
