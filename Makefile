@@ -14,8 +14,8 @@
 # make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
-# Workers of pytest.
-WORKERS ?= 2
+# Workers of pytest: one more than two cores, because some tests wait for other processes.
+WORKERS ?= 3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo

@@ -226,7 +226,7 @@ def test_the_error_about_a_kernel_that_cannot_match_lists_the_approaches(learner
 @pytest.mark.parametrize(
     ("learner", "message"),
     [
-        ("svm:kernel=poly", "similarity.*'poly'.*cosine"),
+        ("svm:kernel=poly", "similarity.*'poly'.*polynomial"),
         ("svm:kernel=cosine,gamma=2", "cosine.*'gamma'"),
         ("svm:kernel=polynomial:d=0", "d is 0"),
         ("svm:kernel=polynomial:gamma=2,gamma=3", "'gamma'.*twice"),

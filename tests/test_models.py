@@ -380,7 +380,7 @@ def test_a_model_is_found_by_its_folder_or_by_its_name(fitted):
     folder = fitted[0].folder
     assert find_model(folder.parent, str(folder)) == folder
     assert find_model(folder.parent, folder.name) == folder
-    with pytest.raises(ModelError, match=r"'folder-sbf-sl' .*folder-fl, folder-nn, folder-rbf-sl"):
+    with pytest.raises(ModelError, match=r"'folder-sbf-sl'.*folder-fl, folder-nn, folder-rbf-sl"):
         find_model(folder.parent, "folder-sbf-sl")
     with pytest.raises(MirembedError, match="none yet"):
         find_model(folder / "nothing", "x")
