@@ -49,6 +49,9 @@ def zip_of(files: Mapping[str | zipfile.ZipInfo, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, content in files.items():
+            if isinstance(name, str):  # without the time, so that equal files make equal archives
+                name, mode = zipfile.ZipInfo(name), 0o600
+                name.compress_type, name.external_attr = zipfile.ZIP_DEFLATED, mode << 16
             bundle.writestr(name, content)
     return buffer.getvalue()
 

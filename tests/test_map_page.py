@@ -78,27 +78,29 @@ def play_when_chosen(page: Page, on: bool) -> None:
     page(f"document.getElementById('autoplay').checked = {str(on).lower()}")
 
 
+def point(row: int) -> str:
+    """Return a script for where a point is, by the color that the legend gives to its label; false if it is not seen."""
+    return f"""(() => {{
+      const canvas = document.getElementById("points"), box = canvas.getBoundingClientRect();
+      const {{ data }} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      const entry = [...document.querySelectorAll("#legend button")].find((one) => one.title === "kind {row}");
+      const [r, g, b] = getComputedStyle(entry.querySelector(".swatch")).backgroundColor.match(/\\d+/g).map(Number);
+      let count = 0, x = 0, y = 0;
+      for (let i = 0; i < data.length; i += 4) {{
+        if (Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b) > 36) continue;
+        count++;
+        x += (i / 4) % canvas.width;
+        y += Math.floor(i / 4 / canvas.width);
+      }}
+      const ratio = canvas.width / box.width;
+      return count > 10 && [box.x + x / count / ratio, box.y + y / count / ratio];
+    }})()"""
+
+
 def place_of(page: Page, row: int) -> Place:
-    """Return where a point is, by the color that the legend gives to its label."""
-    found = page(
-        f"""(() => {{
-          const canvas = document.getElementById("points"), box = canvas.getBoundingClientRect();
-          const {{ data }} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-          const entry = [...document.querySelectorAll("#legend button")].find((one) => one.title === "kind {row}");
-          const [r, g, b] = getComputedStyle(entry.querySelector(".swatch")).backgroundColor.match(/\\d+/g).map(Number);
-          let count = 0, x = 0, y = 0;
-          for (let i = 0; i < data.length; i += 4) {{
-            if (Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b) > 36) continue;
-            count++;
-            x += (i / 4) % canvas.width;
-            y += Math.floor(i / 4 / canvas.width);
-          }}
-          const ratio = canvas.width / box.width;
-          return [count, box.x + x / count / ratio, box.y + y / count / ratio];
-        }})()"""
-    )
-    assert found[0] > 10, f"the point {row} cannot be seen"
-    return found[1], found[2]
+    """Wait until a point is painted, and return where it is."""
+    x, y = page.until(point(row))
+    return x, y
 
 
 def text(page: Page, selector: str) -> str:
@@ -284,8 +286,7 @@ def test_tracks_that_a_search_does_not_find_fade(opened: Opener) -> None:
     place = place_of(page, 0)
     page.press("/")
     page.type("dora")
-    with pytest.raises(AssertionError, match="cannot be seen"):
-        place_of(page, 0)
+    page.until(f"!{point(0)}")
     page.click(place)
     assert not is_shown(page, "#track")
     page.click(place_of(page, 5))
