@@ -79,7 +79,7 @@ def play_when_chosen(page: Page, on: bool) -> None:
 
 
 def point(row: int) -> str:
-    """Return a script for where a point is, by the color that the legend gives to its label; false if it is not seen."""
+    """Return a script for where a point is, by the color that the legend gives to its label; false if unseen."""
     return f"""(() => {{
       const canvas = document.getElementById("points"), box = canvas.getBoundingClientRect();
       const {{ data }} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
