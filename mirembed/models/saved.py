@@ -12,7 +12,7 @@ from mirembed.features.info import FeaturesInfo
 from mirembed.provenance import file_digest
 from mirembed.store.files import Fault, read_json
 
-FORMAT = 5
+FORMAT = 6
 """Version of the layout of a model; a model of another version is refused."""
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
