@@ -35,6 +35,39 @@ class Silent:
 NO_PROGRESS = Silent()
 
 
+class TimeLeft:
+    """Estimates how long the rest of a stage takes.
+
+    It is counted from the first finished unit, so that starting processes and importing torch does not distort it.
+
+    Parameters
+    ----------
+    total : float
+        Units of the stage.
+    """
+
+    def __init__(self, total: float) -> None:
+        self._total = total
+        self._first: tuple[float, float] | None = None
+
+    def seconds(self, now: float, completed: float, after: float) -> float | None:
+        """Return the seconds left; None until units have been finished for ``after`` seconds.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on a clock.
+        completed : float
+            Units done.
+        after : float
+        """
+        if self._first is None:
+            self._first = (now, completed) if completed > 0 else None
+            return None
+        elapsed, done = now - self._first[0], completed - self._first[1]
+        return elapsed * (self._total - completed) / done if elapsed > after and done > 0 else None
+
+
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun, in the plural where needed.
 
@@ -62,6 +95,16 @@ def first_names(names: Sequence[str], most: int) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def joined(names: Sequence[str], word: str = "and") -> str:
+    """Return names as a sentence lists them.
+
+    >>> joined(["fl"]), joined(["fl", "nn"]), joined(["fl", "nn", "stats"], "or")
+    ('fl', 'fl and nn', 'fl, nn or stats')
+    """
+    *first, last = names or [""]
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import TextIO
 from mirembed.audio.files import printable
 from mirembed.errors import SpecError
 from mirembed.interruption import raise_if_interrupted
-from mirembed.progress import NO_PROGRESS, Progress, counted, duration
+from mirembed.progress import NO_PROGRESS, Progress, TimeLeft, counted, duration
 
 RESUMES = "interrupted; finished work is kept, and the same call resumes from there"
 
@@ -76,7 +76,7 @@ class LineProgress:
         self._description = ""
         self._shown = ""
         self._total = self._done = self._began = self._changed_at = 0.0
-        self._first: tuple[float, float] | None = None
+        self._left = TimeLeft(0)
 
     def __enter__(self) -> LineProgress:
         return self
@@ -88,7 +88,7 @@ class LineProgress:
         """Start a stage."""
         raise_if_interrupted()
         self._end_stage()
-        self._description, self._total, self._done, self._first = description, total, 0.0, None
+        self._description, self._total, self._done, self._left = description, total, 0.0, TimeLeft(total)
         self._began = self._changed_at = time.monotonic()
         if not total:
             self._description = ""
@@ -101,14 +101,12 @@ class LineProgress:
         """Move the line, about twice a second."""
         raise_if_interrupted()
         now = time.monotonic()
-        # Counted from the first finished unit, so that starting processes does not distort the estimate.
-        if completed > 0 and self._first is None:
-            self._first = now, completed
-        self._done = completed
+        self._done, left = completed, self._left.seconds(now, completed, _ESTIMATE_AFTER)
         if self._moves and self._description and now - self._changed_at >= _INTERVAL:
             self._changed_at = now
             details = [f"{completed:.0f} of {self._total:.0f}", *([f"{failed} failed"] if failed else [])]
-            self._show(f"{self._description}: {', '.join([*details, *self._left(now)])}")
+            details += [] if left is None else [f"about {duration(left)} left"]
+            self._show(f"{self._description}: {', '.join(details)}")
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
@@ -116,15 +114,6 @@ class LineProgress:
         self._show("")
         self._print(text)
         self._show(shown)
-
-    def _left(self, now: float) -> list[str]:
-        """Say how long the rest of the stage will take, once that can be known."""
-        if self._first is None:
-            return []
-        seconds, done = now - self._first[0], self._done - self._first[1]
-        if seconds < _ESTIMATE_AFTER or done <= 0:
-            return []
-        return [f"about {duration(seconds * (self._total - self._done) / done)} left"]
 
     def _end_stage(self) -> None:
         if self._shown:

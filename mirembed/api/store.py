@@ -18,6 +18,7 @@ from mirembed.errors import StoreError
 from mirembed.store import DatasetStore, FeatureShards
 from mirembed.store import Store as StoreFolder
 from mirembed.store.embeddings import vectors
+from mirembed.store.root import require_store
 from mirembed.store.rows import label_names
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ class Store(os.PathLike[str]):
 
     def __init__(self, path: StoreLike = None) -> None:
         self._store = store_of(path)
-        if not any((self.path / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
-            raise StoreError(
-                f"there is no store in {self.path}; create one with `mirembed extract`, or choose another --store"
-            )
+        require_store(self.path)
 
     def __fspath__(self) -> str:
         return str(self.path)

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from mirembed.audio.files import printable
 from mirembed.errors import DatasetError
 from mirembed.interruption import interruptible
+from mirembed.progress import joined
 
 PLAYLIST_SUFFIXES = frozenset({".m3u", ".m3u8", ".pls", ".xspf"})
 """File name suffixes of playlists, in lower case."""
@@ -63,8 +64,7 @@ def read_playlist(path: Path) -> list[PlaylistEntry]:
     """
     suffix, name = path.suffix.lower(), printable(path)
     if suffix not in PLAYLIST_SUFFIXES:
-        *others, last = sorted(PLAYLIST_SUFFIXES)
-        endings = f"{', '.join(others)} or {last}"
+        endings = joined(sorted(PLAYLIST_SUFFIXES), "or")
         raise DatasetError(f"{name} is not a playlist; expected a file name ending in {endings}")
     try:
         if not path.is_file():

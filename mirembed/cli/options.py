@@ -15,6 +15,7 @@ from mirembed.audio.files import printable
 from mirembed.config import Settings, defaults
 from mirembed.config.settings import key
 from mirembed.errors import SpecError
+from mirembed.progress import joined
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store.exports import TABLE_SUFFIXES
@@ -284,9 +285,7 @@ def check_out(
             raise SpecError("--bom needs --out FILE.csv")
         return
     if out.suffix.lower() not in suffixes:
-        *others, last = suffixes
-        endings = f"{', '.join(others)} or {last}" if others else last
-        raise SpecError(f"{flag} {out}: expected a file name ending in {endings}")
+        raise SpecError(f"{flag} {out}: expected a file name ending in {joined(suffixes, 'or')}")
     if bom and out.suffix.lower() != ".csv":
         raise SpecError(f"--bom: {out} is not a CSV file; leave out --bom, or give --out FILE.csv")
     check_output(out, force=force, flag=flag)

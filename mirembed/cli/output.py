@@ -18,7 +18,7 @@ import typer
 from mirembed.audio.files import printable
 from mirembed.errors import JOBLIB_WARNINGS, MirembedError, SystemWarning
 from mirembed.interruption import interruptible, raise_if_interrupted
-from mirembed.progress import duration
+from mirembed.progress import TimeLeft, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -48,9 +48,8 @@ class ConsoleProgress:
 
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar: Bar | None = None
-        self._total = 0.0
         self._began = 0.0
-        self._first: tuple[float, float] | None = None
+        self._left = TimeLeft(0)
         self._estimated = False
 
     def __enter__(self) -> ConsoleProgress:
@@ -63,7 +62,7 @@ class ConsoleProgress:
         """Start a stage."""
         raise_if_interrupted()
         self._stop()
-        self._total, self._first, self._estimated = total, None, False
+        self._left, self._estimated = TimeLeft(total), False
         self._began = time.monotonic()
         if total == 0:
             return
@@ -96,15 +95,9 @@ class ConsoleProgress:
             details = [f"{audio_seconds / 3600 / max(now - self._began, 1e-3):.2f} h/s"] if audio_seconds else []
             details += [f"{failed} failed"] if failed else []
             self._bar.update(self._bar.task_ids[0], completed=completed, details=", ".join(details))
-        # Counted from the first finished unit, so that starting processes and importing torch does not distort it.
-        if completed > 0 and self._first is None:
-            self._first = (now, completed)
-        if self._first is None or self._estimated:
-            return
-        elapsed, done = now - self._first[0], completed - self._first[1]
-        if elapsed > _ESTIMATE_AFTER and done > 0:
+        left = None if self._estimated else self._left.seconds(now, completed, _ESTIMATE_AFTER)
+        if left is not None:
             self._estimated = True
-            left = elapsed * (self._total - completed) / done
             if left > _ESTIMATE_AFTER:
                 self.note(f"about {duration(left)} left")
 
@@ -124,7 +117,7 @@ class EventProgress(ConsoleProgress):
     def __init__(self) -> None:
         super().__init__()
         self._stage = ""
-        self._printed_at = 0.0
+        self._total = self._printed_at = 0.0
 
     def start(self, description: str, total: float) -> None:
         """Start a stage."""

@@ -12,11 +12,11 @@ import typer
 from mirembed.cli import options
 from mirembed.cli.app import App
 from mirembed.cli.output import ConsoleProgress, Table, confirm, print_result
-from mirembed.errors import StoreError
 from mirembed.interruption import RESUMES, raise_if_interrupted, say_when_interrupted
 from mirembed.progress import counted, size
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.root import require_store
 
 if TYPE_CHECKING:
     from mirembed.inventory import Contents, DatasetSummary
@@ -125,8 +125,7 @@ def rm(
 
 
 def _existing(store: Path) -> Store:
-    if not any((store / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
-        raise StoreError(f"there is no store in {store}; create one with `mirembed extract`, or choose another --store")
+    require_store(store)
     return Store(store)
 
 

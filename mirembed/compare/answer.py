@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mirembed.compare.families import BASELINES, Family
 from mirembed.compare.paired_tests import PairedTest, n_tested, p_in_text
 from mirembed.config.approaches import UNTRAINED_BASELINES
-from mirembed.progress import counted, decimals, first_names
+from mirembed.progress import counted, decimals, first_names, joined
 from mirembed.runs.record import RunRecord
 from mirembed.runs.scores import column_kind, column_names
 from mirembed.runs.summary import describe_chance
@@ -180,7 +180,7 @@ class _Findings:
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:
             return f"{reference} scores best, and beats {_listed(worse)}", evidence
-        return f"{reference} scores best, but not significantly better than {_any_of(list(of_other))}", evidence
+        return f"{reference} scores best, but not significantly better than {_listed(list(of_other), 'or')}", evidence
 
     def _of_pairs(self, best: str) -> tuple[str, list[str]]:
         """Conclude where pairs of methods were declared."""
@@ -200,7 +200,7 @@ class _Findings:
         beaten = [other for other, test in own.items() if test.better == best]
         if beaten:
             return f"{best} beats {_listed(beaten)}", evidence
-        return f"{best} scores best, but not significantly better than {_any_of(list(own))}", evidence
+        return f"{best} scores best, but not significantly better than {_listed(list(own), 'or')}", evidence
 
     def _score_of_best(self) -> str:
         """Return the best score with its interval, and whose it is."""
@@ -293,25 +293,12 @@ def _groups(run: RunRecord) -> str:
     return "Groups (artists) are not known, so one may be on both sides of a split."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], word: str = "and") -> str:
     """Return names as a sentence has them; of many, how many there are.
 
-    >>> _listed(["fl"]), _listed(["fl", "nn", "stats"])
-    ('fl', 'fl, nn and stats')
+    >>> _listed(["fl", "nn", "stats"]), _listed(["fl", "nn"], "or")
+    ('fl, nn and stats', 'fl or nn')
     """
     if len(names) > _NAMED:
-        return f"{len(names)} methods"
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _any_of(names: Sequence[str]) -> str:
-    """Return names as a negated sentence has them; of many, how many there are.
-
-    >>> _any_of(["fl"]), _any_of(["fl", "nn", "stats"])
-    ('fl', 'fl, nn or stats')
-    """
-    if len(names) > _NAMED:
-        return f"any of {len(names)} methods"
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+        return f"{len(names)} methods" if word == "and" else f"any of {len(names)} methods"
+    return joined(names, word)

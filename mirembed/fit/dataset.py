@@ -34,7 +34,7 @@ from mirembed.models.inference import embed_frames
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
 from mirembed.models.saved import read_identity, read_manifest
-from mirembed.progress import NO_PROGRESS, Progress, counted
+from mirembed.progress import NO_PROGRESS, Progress, counted, joined
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
 from mirembed.specs import Spec
@@ -279,8 +279,8 @@ def _plan_selection(
     everything = Fold(0, np.arange(len(tracks.ids)), np.zeros(0, np.int64))
     scheme = default_scheme(tracks.task) if settings.folds is None else settings.folds
     if scheme not in get_args(Scheme):
-        *others, last = get_args(Scheme)
-        raise SpecError(f"--folds {scheme}: expected {', '.join(others)} or {last}, for the inner folds of --select")
+        schemes = joined(get_args(Scheme), "or")
+        raise SpecError(f"--folds {scheme}: expected {schemes}, for the inner folds of --select")
     return Selection(
         headline(tracks.task, settings.metric).name,
         tuple(choice.name for choice in settings.choices),

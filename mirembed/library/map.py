@@ -219,11 +219,7 @@ def draw_map(
     with interruptible():
         changed = sum(file_stamp(collection.path(row)) != collection.stamps[row] for row in rows)
     if changed:
-        have = "has" if changed == 1 else "have"
-        progress.note(
-            f"{counted(changed, 'file')} {have} changed since the last update, and may not sound as before; run "
-            f"`{collection.staleness.command}`"
-        )
+        progress.note(collection.staleness.of_changed(counted(changed, "file"), changed))
     if len(rows) > MANY_TRACKS:
         progress.note(f"a page with more than {MANY_TRACKS} tracks is slow; --out FILE.parquet has no limit")
     with interruptible():

@@ -413,10 +413,7 @@ def explain(collection: Collection, picked: Picked, asked: int, limits: Limits, 
     """Note what was left out without a flag, and why there are fewer tracks than asked for."""
     left_out = picked.left_out
     if n := sum(not collection.is_unchanged(row) for row in picked.rows):
-        progress.note(
-            f"{counted(n, 'file')} of these {'has' if n == 1 else 'have'} changed since the last update, and may not "
-            f"sound as before; run `{collection.staleness.command}`"
-        )
+        progress.note(collection.staleness.of_changed(f"{counted(n, 'file')} of these", n))
     if n := left_out["copy"]:
         progress.note("left out 1 copy of another track" if n == 1 else f"left out {n} copies of other tracks")
     if n := left_out["missing"]:

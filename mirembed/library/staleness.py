@@ -11,7 +11,7 @@ from typing import TypeAlias
 from mirembed.audio.files import file_stamp, is_audio, is_hidden
 from mirembed.audio.folders import FolderState, changed_folders, is_missing
 from mirembed.interruption import interruptible
-from mirembed.progress import counted
+from mirembed.progress import counted, joined
 from mirembed.store import DatasetStore
 from mirembed.store.recordings import absolute
 
@@ -57,15 +57,17 @@ class Staleness:
         notes = []
         if found:
             files = "file" if sum(numbers.values()) == 1 else "files"
-            notes.append(
-                f"{' and '.join(filter(None, [', '.join(found[:-1]), found[-1]]))} {files} in {self.audio} since the "
-                f"last update; run `{self.command}`"
-            )
+            notes.append(f"{joined(found)} {files} in {self.audio} since the last update; run `{self.command}`")
         if self.without_embeddings:
             verb = "has" if self.without_embeddings == 1 else "have"
             tracks = counted(self.without_embeddings, "track")
             notes.append(f"{tracks} {verb} no embedding yet; run `{self.command}`")
         return notes
+
+    def of_changed(self, files: str, number: int) -> str:
+        """Return the note on files that are shown although they have changed since the last update."""
+        have = "has" if number == 1 else "have"
+        return f"{files} {have} changed since the last update, and may not sound as before; run `{self.command}`"
 
 
 @interruptible()

@@ -174,13 +174,15 @@ def _traced(model: Model) -> bytes:
                 dynamo=False,  # the other exporter unrolls recurrent layers over time
             )
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(
-            f"torch cannot express the {model.members[0].choice.name} in ONNX ({reason}); use the model with "
-            "`mirembed embed`"
-        ) from error
+        raise _unusable(f"torch cannot express the {model.members[0].choice.name} in ONNX", error) from error
     content: bytes = buffer.getvalue()
     return content
+
+
+def _unusable(problem: str, error: Exception) -> ModelError:
+    """Return the error that says why there is no ONNX file, and what to use instead."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return ModelError(f"{problem} ({reason}); use the model with `mirembed embed`")
 
 
 def _described(content: bytes, model: Model) -> bytes:
@@ -228,11 +230,7 @@ def _difference(content: bytes, model: Model) -> float:
     try:
         found = [_run(content, tracks), *(_run(content, [track]) for track in tracks[:2])]
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(
-            f"nothing was written: onnxruntime cannot compute the exported {name} ({reason}); use the model with "
-            "`mirembed embed`"
-        ) from error
+        raise _unusable(f"nothing was written: onnxruntime cannot compute the exported {name}", error) from error
     pairs = [(found[0], expected), *((one, expected[[row]]) for row, one in enumerate(found[1:]))]
     difference = max(float(np.abs(one - right).max()) for one, right in pairs)
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):

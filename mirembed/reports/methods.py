@@ -18,7 +18,7 @@ from mirembed.datasets.catalog import card_of
 from mirembed.errors import MirembedError
 from mirembed.hookspecs import Card, Classification, Regression, Tags, Task
 from mirembed.models.learners import exact_spec
-from mirembed.progress import counted
+from mirembed.progress import counted, joined
 from mirembed.registry import Registry, plugin_code
 from mirembed.registry.plugins import Kind
 from mirembed.reports.citations import cited_keys, entries_of, shared_entries, to_latex
@@ -164,11 +164,9 @@ def _listed(texts: Sequence[str]) -> str:
     >>> _listed(["a", "b, or c", "d"])
     'a; b, or c; and d'
     """
-    if len(texts) < 2:
-        return "".join(texts)
-    sign = ";" if any("," in text for text in texts) else ","
-    last = f"{sign} and " if sign == ";" else " and "
-    return f"{sign} ".join(texts[:-1]) + last + texts[-1]
+    if len(texts) < 2 or not any("," in text for text in texts):
+        return joined(texts)
+    return f"{'; '.join(texts[:-1])}; and {texts[-1]}"
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mirembed.errors import SpecError
 from mirembed.hookspecs import Classification, Regression, Tags, Task
+from mirembed.progress import joined
 from mirembed.specs import near_names
 from mirembed.statistics import class_metrics, retrieval, tag_metrics, target_metrics
 from mirembed.statistics.resampling import Resampling
@@ -337,16 +338,15 @@ def headline(task: Task, metric: str | None = None) -> Metric:
         return able[0]
     chosen = metric_named(metric)
     if chosen not in able:
-        *names, last = [one.name for one in able]
+        names = joined([one.name for one in able], "or")
         if chosen.source == "retrieval":
             raise SpecError(
                 f"--metric {metric} is computed from embeddings, not from predictions, and cannot be the headline; "
-                f"choose {', '.join(names)} or {last}"
+                f"choose {names}"
             )
         kinds = {Classification: "classes", Tags: "tags", Regression: "targets"}
         raise SpecError(
-            f"--metric {metric} is not a score of {kinds[type(task)]}, which this dataset has; "
-            f"choose {', '.join(names)} or {last}"
+            f"--metric {metric} is not a score of {kinds[type(task)]}, which this dataset has; choose {names}"
         )
     return chosen
 

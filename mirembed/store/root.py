@@ -175,3 +175,15 @@ def slug(text: str) -> str:
     """
     clean = re.sub(r"[^\w.=+,@-]+", "_", text)[:60]  # at most 240 bytes
     return clean if clean == text else f"{clean}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def require_store(root: Path) -> None:
+    """Refuse a folder without a store.
+
+    Raises
+    ------
+    StoreError
+        There is none.
+    """
+    if not any((root / name).exists() for name in ("store.json", "features", "datasets", "models", "runs")):
+        raise StoreError(f"there is no store in {root}; create one with `mirembed extract`, or choose another --store")
