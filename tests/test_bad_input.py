@@ -619,7 +619,7 @@ def test_a_damaged_manifest_of_a_model_is_named(store, refused, content):
 def test_a_model_of_another_format_is_refused(store, refused):
     edit_json(store / "models" / "folder-rbf-sl" / "model.json", lambda content: content.update(format=1))
     said = refused("embed", "folder-rbf-sl", "tones/low")
-    assert re.search(r"models/folder-rbf-sl has format 1,.* format 6", said)
+    assert re.search(r"models/folder-rbf-sl has format 1,.* format 7", said)
 
 
 def test_a_model_of_features_that_are_computed_differently_is_refused_by_name(store, refused):

@@ -197,7 +197,7 @@ def test_a_damaged_manifest_is_an_error(model):
 
 def test_a_model_of_another_format_is_refused(model):
     write_json(model / "model.json", {**read_json(model / "model.json"), "format": 1})
-    with pytest.raises(ModelError, match=r"format 1\b.* format 6\b"):
+    with pytest.raises(ModelError, match=r"format 1\b.* format 7\b"):
         Model.load(model, REGISTRY)
 
 

@@ -31,8 +31,8 @@ from mirembed.registry import Registry
 from mirembed.store import Store
 
 if TYPE_CHECKING:
+    from mirembed.models.base import AnyModel
     from mirembed.models.inference import EmbeddedFiles
-    from mirembed.models.model import Model as LoadedModel
 
 
 class Model:
@@ -91,17 +91,17 @@ class Model:
         return list(self.provenance["notes"])
 
     @cached_property
-    def loaded(self) -> LoadedModel:
-        """Network and learner, which are read when they are first needed.
+    def loaded(self) -> AnyModel:
+        """Networks and learners, which are read when they are first needed.
 
         Raises
         ------
         ModelError
             It is damaged.
         """
-        from mirembed.models.model import Model as LoadedModel
+        from mirembed.models.combined import load_model
 
-        return LoadedModel.load(self.path, self._registry)
+        return load_model(self.path, self._registry)
 
     @property
     def task(self) -> Task:
@@ -110,13 +110,13 @@ class Model:
 
     @property
     def features(self) -> str:
-        """The features that it needs."""
-        return self.loaded.features.spec
+        """The features that it needs; those of a combined model with several are listed with commas."""
+        return ", ".join(one.spec for one in self.loaded.feature_sets)
 
     @property
     def units(self) -> int:
         """The number of values of an embedding."""
-        return self.loaded.network.units
+        return self.loaded.units
 
     @property
     def embeddings(self) -> Embeddings:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mirembed.library.neighbors import Neighbors as FoundNeighbors
+    from mirembed.models.base import AnyModel
     from mirembed.models.inference import EmbeddedFiles
-    from mirembed.models.model import Model as LoadedModel
     from mirembed.models.predictions import Ranking
 
 
@@ -72,14 +72,14 @@ class Predictions(TableResult):
         Whether the probabilities were calibrated on tracks that the learner was not fitted to.
     """
 
-    def __init__(self, model: LoadedModel, files: EmbeddedFiles, ranking: Ranking | None = None) -> None:
+    def __init__(self, model: AnyModel, files: EmbeddedFiles, ranking: Ranking | None = None) -> None:
         from mirembed.models.predictions import prediction_columns, prediction_rows
 
         self._model, self._files = model, files
         self._rows = prediction_rows(model, files, ranking)
         self._columns = prediction_columns(model.task, ranking)
         self.failures = files.failures
-        self.calibrated = model.calibration is not None
+        self.calibrated = model.has_probabilities and model.uncalibrated is None
 
     @cached_property
     def table(self) -> pa.Table:

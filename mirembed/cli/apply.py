@@ -17,8 +17,8 @@ from mirembed.progress import counted
 from mirembed.store import Store
 
 if TYPE_CHECKING:
+    from mirembed.models.base import AnyModel
     from mirembed.models.inference import EmbeddedFiles
-    from mirembed.models.model import Model
     from mirembed.registry import Registry
 
 _SHOWN = 6
@@ -46,7 +46,7 @@ def embed(
         vectors = dict(zip(map(printable, result.paths), result.embeddings, strict=True))
         if out is not None:
             write_embedded(out, result, loaded, bom=bom)
-        columns = ["path", f"embedding (first {_SHOWN} of {loaded.network.units} values; all with --out or --json)"]
+        columns = ["path", f"embedding (first {_SHOWN} of {loaded.units} values; all with --out or --json)"]
         rows = [[path, " ".join(f"{value: .4f}" for value in vector[:_SHOWN])] for path, vector in vectors.items()]
         content = {"embeddings": {path: vector.tolist() for path, vector in vectors.items()}}
         _print(json, content, Table(columns, rows), result, out)
@@ -99,7 +99,7 @@ def predict(
             typer.echo(note, err=True)
         content: dict[str, Any] = {"predictions": rows}
         if ranking is not None:
-            content["calibrated"] = loaded.calibration is not None
+            content["calibrated"] = loaded.uncalibrated is None
         if skip_known:
             content["skipped"] = n_skipped
         table = Table(columns, [in_words(row, ranking) for row in rows])
@@ -109,7 +109,7 @@ def predict(
 
 @contextlib.contextmanager
 def _embedding(
-    model: Model, registry: Registry, paths: list[Path], store: Path, jobs: int | None
+    model: AnyModel, registry: Registry, paths: list[Path], store: Path, jobs: int | None
 ) -> Iterator[EmbeddedFiles]:
     """Embed audio files and folders, and keep the embeddings until their results have been written."""
     from mirembed.models.inference import embedding_files
@@ -124,15 +124,15 @@ def _embedding(
         yield embedded
 
 
-def _load(model: str, paths: list[Path], registry: Registry, store: Path) -> Model:
+def _load(model: str, paths: list[Path], registry: Registry, store: Path) -> AnyModel:
     """Load a model, if it and the files to apply it to exist."""
-    from mirembed.models.model import Model
+    from mirembed.models.combined import load_model
     from mirembed.models.saved import find_model
 
     say_when_interrupted(RESUMES)
     folder = find_model(Store(store).models, model)
     require_existing(paths)
-    return Model.load(folder, registry)
+    return load_model(folder, registry)
 
 
 def _print(json: bool, content: dict[str, Any], table: Table, result: EmbeddedFiles, out: Path | None) -> None:

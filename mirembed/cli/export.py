@@ -49,11 +49,11 @@ def export(
     lines = []
     if onnx is not None:
         with interruptible():
-            from mirembed.models.model import Model
+            from mirembed.models.combined import load_model
             from mirembed.models.onnx import export_onnx, require_onnx
 
         require_onnx()
-        written = export_onnx(Model.load(folder, registry), onnx)
+        written = export_onnx(load_model(folder, registry), onnx)
         done["onnx"] = asdict(written)
         lines += [
             f"network: {written.path} ({size(written.bytes)})",

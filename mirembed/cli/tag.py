@@ -24,8 +24,8 @@ from mirembed.store.files import check_output
 
 if TYPE_CHECKING:
     from mirembed.library.file_tagging import Change, Existing, Plan
+    from mirembed.models.base import AnyModel
     from mirembed.models.inference import EmbeddedFiles
-    from mirembed.models.model import Model
     from mirembed.registry import Registry
 
 _COLUMNS = ("path", "field", "old", "new", "probability")
@@ -98,7 +98,7 @@ def tag(
         check_output(undo_file or _new_undo_file(store), force=None, flag="--undo-file")
     with interruptible():
         from mirembed.library.file_tagging import choose_fields, learns_from, plan_tags, remove_unfinished
-        from mirembed.models.model import Model
+        from mirembed.models.combined import load_model
         from mirembed.models.predictions import Ranking
         from mirembed.models.saved import find_model
 
@@ -108,14 +108,14 @@ def tag(
         folder = find_model(place.models, model)
         require_existing(paths or [])
         with interruptible():
-            loaded = Model.load(folder, registry)
+            loaded = load_model(folder, registry)
         fields = choose_fields(loaded, field)
         Ranking.of(loaded, None, min_score)  # refuses a wrong score before anything is embedded
         n_jobs = options.jobs_or_cores(jobs)
         files = stack.enter_context(_embedding(loaded, registry, place, model, paths or [], dataset, n_jobs, progress))
         plan = plan_tags(loaded, files, fields, min_score=min_score, existing=existing, progress=progress)
-        if loaded.has_probabilities and loaded.calibration is None:
-            progress.note("warning: these probabilities are the network's own outputs, which are not calibrated")
+        if loaded.uncalibrated is not None:
+            progress.note(f"warning: {loaded.uncalibrated}")
         if plan.n_linked:
             progress.note(
                 f"{counted(plan.n_linked, 'file')} to tag {'has' if plan.n_linked == 1 else 'have'} other hard links: "
@@ -135,7 +135,7 @@ def tag(
 
 @contextlib.contextmanager
 def _embedding(
-    model: Model,
+    model: AnyModel,
     registry: Registry,
     store: Store,
     name: str,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,6 +89,11 @@ class FeaturesInfo:
     def from_json(cls, content: Mapping[str, Any]) -> FeaturesInfo:
         """Read what `to_json` returned."""
         return cls(content["spec"], tuple(FeaturesPart(**part) for part in content["parts"]))
+
+
+def distinct_parts(features: Iterable[FeaturesInfo]) -> tuple[FeaturesPart, ...]:
+    """Return the parts of several features, each once, in the order in which they first occur."""
+    return tuple({part.digest: part for one in features for part in one.parts}.values())
 
 
 def split_spec(text: str) -> list[Spec]:

@@ -14,7 +14,7 @@ from mirembed.config import Method, Settings
 from mirembed.datasets.splits import Fold, Scheme, default_scheme
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
-from mirembed.features.info import FeaturesInfo
+from mirembed.features.info import distinct_parts
 from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
 from mirembed.fit.job import Job, training_provenance
@@ -33,7 +33,7 @@ from mirembed.models.estimators import check_storable
 from mirembed.models.inference import embed_frames
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
 from mirembed.models.model import Model
-from mirembed.models.saved import read_identity, read_manifest
+from mirembed.models.saved import features_in, read_identity, read_manifest
 from mirembed.progress import NO_PROGRESS, Progress, counted, joined
 from mirembed.provenance import content_digest, environment
 from mirembed.registry import Registry
@@ -161,12 +161,10 @@ def fit(
     settings, features = resolve_settings(replace(settings, device=choose_device(settings.device)), registry)
     plugins = describe_plugins(settings, registry, features=features)
     _check_trainable(tracks)
-    for approach in settings.approaches:
-        if not approach.trains:
-            raise SpecError(
-                f"--approach {approach.name} trains no network, so there is no model to save; "
-                "use `mirembed evaluate` to score it"
-            )
+    if any(method.approach.name == "chance" for method in settings.methods):
+        raise SpecError(
+            "--approach chance uses no audio, so there is no model to save; use `mirembed evaluate` to score it"
+        )
     methods: Sequence[Method] = settings.methods
     selection = None
     if settings.select:
@@ -414,7 +412,7 @@ def _save_model(model: Model | None, folder: Path, learner: Spec | None, registr
         return Model.load(folder, registry)
     if model.estimator is not None and learner is not None:
         check_storable(model.estimator, learner, registry)
-    facts = facts_of_frames(store, model.features.parts)
+    facts = facts_of_frames(store, model.parts)
     model.audio_hashes = model.audio_hashes or _audio_hashes(model.recordings, facts)
     model.learner_audio_hashes = _audio_hashes(model.learner_recordings, facts)
     model.save(folder)
@@ -429,7 +427,7 @@ def _audio_hashes(recordings: Iterable[str], facts: Mapping[str, RecordingFacts]
 def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
     vectors = dict(zip(tracks.recordings, embeddings, strict=True))
-    facts = facts_of_frames(store, model.features.parts)
+    facts = facts_of_frames(store, model.parts)
     rows = EmbeddingRows.of(vectors, facts, {*model.recordings, *model.audio_hashes})
     with stored.lock():
         stored.write(model.provenance["digest"], rows)
@@ -446,7 +444,7 @@ def _embed_others(
     rows = zip(*(dataset.columns("id", "recording", "listed").to_pydict().values()), strict=True)
     listed = {track: recording for track, recording, is_listed in rows if is_listed}
     embedded = set(stored.table(digest, ["recording"])["recording"].to_pylist())
-    facts = facts_of_frames(store, FeaturesInfo.from_json(read_manifest(folder)["features"]).parts)
+    facts = facts_of_frames(store, distinct_parts(features_in(read_manifest(folder))))
     others = {recording for recording in listed.values() if recording in facts} - embedded
     if others:
         progress.start("embedding the other tracks", len(others))

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mirembed.config import Approach, Method
-from mirembed.errors import MismatchError
+from mirembed.errors import MismatchError, ModelError
 from mirembed.features.info import FeaturesInfo, resolve_features
-from mirembed.models.model import read_provenance, read_training
-from mirembed.models.saved import find_model
+from mirembed.models.saved import checked_manifest, features_in, find_model, identity, reading_model
 from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.store import Store
@@ -58,11 +57,16 @@ class SavedNetwork:
         Raises
         ------
         ModelError
-            If there is none, or it is damaged.
+            If there is none, it is damaged, or it is not a model of one network.
         """
         folder = find_model(models, name)
-        features, recordings = read_training(folder)
-        return cls(folder, features, frozenset(recordings), read_provenance(folder))
+        with reading_model(folder):
+            manifest = checked_manifest(folder)
+            if manifest.get("network") is None:
+                raise ModelError(f"--from {name}: {_no_network(folder, manifest)}")
+            [features] = features_in(manifest)
+            provenance = {**manifest["provenance"], **identity(folder)}
+            return cls(folder, features, frozenset(manifest["recordings"]), provenance)
 
     def reference(self, models: Path) -> str:
         """Return what finds the model again from any folder: its name in ``models``, or its absolute path."""
@@ -113,6 +117,15 @@ class SavedNetwork:
             f"warning: {n} of {counted(len(tracks.ids), 'track')} of {tracks.info.spec} {are} that the model "
             f"{self.folder.name} was trained on, which inflates the scores of {method}"
         )
+
+
+def _no_network(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """Say why the network of a model cannot be reused, and what to do instead."""
+    approach = manifest["provenance"]["approach"]
+    if "members" not in manifest:
+        return f"a model of {approach} has no network; use `--approach {approach}` instead"
+    named = ", ".join(str(folder / one["folder"]) for one in manifest["members"])
+    return f"a combined model has several networks; give one of its members ({named})"
 
 
 def open_saved(approaches: Sequence[Approach], store: Store, registry: Registry) -> dict[str, SavedNetwork]:

@@ -26,8 +26,8 @@ from mirembed.errors import AudioError, SpecError, StoreWriteError
 from mirembed.hookspecs import Regression
 from mirembed.library.rewritten import Rewritten, follow, only_writer_of
 from mirembed.library.undo import Undo, UndoLog, difference, restore
+from mirembed.models.base import AnyModel
 from mirembed.models.inference import EmbeddedFiles
-from mirembed.models.model import Model
 from mirembed.models.predictions import Ranking
 from mirembed.progress import Progress
 from mirembed.specs import Spec
@@ -103,12 +103,12 @@ class Plan:
     failures: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def choose_fields(model: Model, given: str | None) -> list[str]:
+def choose_fields(model: AnyModel, given: str | None) -> list[str]:
     """Return the fields for what a model predicts: one for classes and tags, one for each target.
 
     Parameters
     ----------
-    model : Model
+    model : AnyModel
     given : str or None
         ``--field``. Default: ``genre``, or ``mood`` if the model learned the moods of files; for targets, their names.
 
@@ -137,14 +137,14 @@ def choose_fields(model: Model, given: str | None) -> list[str]:
     return [learned]
 
 
-def learns_from(model: Model, fields: Sequence[str]) -> bool:
+def learns_from(model: AnyModel, fields: Sequence[str]) -> bool:
     """Whether the dataset that a model was fitted to takes its labels from one of these fields."""
     spec = Spec.parse(model.provenance["dataset"]["spec"])
     return spec.name == "library" and str(spec.parameters.get("label", GENRE)) in fields
 
 
 def plan_tags(
-    model: Model,
+    model: AnyModel,
     files: EmbeddedFiles,
     fields: Sequence[str],
     *,
@@ -156,7 +156,7 @@ def plan_tags(
 
     Parameters
     ----------
-    model : Model
+    model : AnyModel
     files : EmbeddedFiles
     fields : sequence of str
         See `choose_fields`.
@@ -194,7 +194,7 @@ _Predicted: TypeAlias = tuple[str, tuple[str, ...], tuple[float, ...]]
 
 
 def _predictions(
-    model: Model, files: EmbeddedFiles, fields: Sequence[str], min_score: float | None
+    model: AnyModel, files: EmbeddedFiles, fields: Sequence[str], min_score: float | None
 ) -> Iterator[list[_Predicted]]:
     """Yield the predictions for each file, without values if nothing is probable enough."""
     if isinstance(model.task, Regression):

@@ -24,7 +24,8 @@ from mirembed.library.projection import (
     trustworthiness,
     umap_positions,
 )
-from mirembed.models.model import Model
+from mirembed.models.base import AnyModel
+from mirembed.models.combined import load_model
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.store.files import write_table
 from mirembed.store.rows import label_names
@@ -225,7 +226,7 @@ def draw_map(
     with interruptible():
         labels = _label_columns("label", collection.task, [collection.labels[row] for row in rows])
         tags = _tag_columns(collection, rows)
-    model = Model.load(collection.folder, collection.registry)
+    model = load_model(collection.folder, collection.registry)
     predicted = _label_columns("prediction", model.task, [])
     chosen = None if color is None else _column_named(color, [*labels, *predicted, *tags])
     vectors = collection.vectors[rows]
@@ -365,7 +366,7 @@ def _label_columns(name: str, task: Task | None, labels: Sequence[Label | None])
     return [Column(name, texts)]
 
 
-def _predictions(model: Model, vectors: NDArray[np.float32], progress: Progress) -> list[Column]:
+def _predictions(model: AnyModel, vectors: NDArray[np.float32], progress: Progress) -> list[Column]:
     n = len(vectors)
     outputs = []
     progress.start("predicting", n)

@@ -471,10 +471,10 @@ def _collection_of_files(
 def _embed_files(
     store: Store, registry: Registry, model: str, paths: Sequence[Path], jobs: int | None, progress: Progress
 ) -> EmbeddedFiles:
+    from mirembed.models.combined import load_model
     from mirembed.models.inference import embed_files
-    from mirembed.models.model import Model
     from mirembed.models.saved import find_model
     from mirembed.workers import available_jobs
 
-    loaded = Model.load(find_model(store.models, model), registry)
+    loaded = load_model(find_model(store.models, model), registry)
     return embed_files(loaded, paths, registry, store, jobs or available_jobs(), progress)

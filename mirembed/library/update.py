@@ -33,15 +33,15 @@ from mirembed.extract import (
     refresh,
 )
 from mirembed.extract.summary import file_lines, has_failures, ids_of
-from mirembed.features.info import FeaturesInfo
+from mirembed.features.info import FeaturesInfo, distinct_parts
 from mirembed.hookspecs import Track
 from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.library.index import open_index
+from mirembed.models.combined import load_model
 from mirembed.models.inference import EmbeddedFile, embed_decoded, embed_frames
 from mirembed.models.kept import SHARD_ROWS, SHARD_SECONDS
-from mirembed.models.model import Model
-from mirembed.models.saved import read_identity, read_manifest
-from mirembed.progress import NO_PROGRESS, Progress, counted, duration
+from mirembed.models.saved import features_in, read_identity, read_manifest
+from mirembed.progress import NO_PROGRESS, Progress, counted, duration, joined
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import DatasetStore, EmbeddingRows, Failure, RecordingFacts, Store
@@ -192,7 +192,7 @@ def update(
     """
     began = time.monotonic()
     folder, provenance = read_identity(store.models, model)
-    features = FeaturesInfo.from_json(read_manifest(folder)["features"])
+    features = features_in(read_manifest(folder))
     spec = _spec(store, dataset or Spec.parse(provenance["dataset"]["spec"]), audio)
     file_tags = KnownFileTags(store)
     audio = audio_folder(registry, spec, audio, store, progress, file_tags)
@@ -213,7 +213,7 @@ def update(
             listing,
             **about,
             **shared,
-            features=[features],
+            features=features,
             jobs=jobs,
             retry_failed=retry_failed,
             prune=True,
@@ -274,7 +274,7 @@ class _Update:
         Folder of the model.
     digest : str
         Digest of its network.
-    features : FeaturesInfo
+    features : tuple of FeaturesInfo
         Features that the model takes.
     dataset : DatasetStore
     refreshed : Refreshed
@@ -292,7 +292,7 @@ class _Update:
     registry: Registry
     folder: Path
     digest: str
-    features: FeaturesInfo
+    features: tuple[FeaturesInfo, ...]
     dataset: DatasetStore
     refreshed: Refreshed
     audio: Path
@@ -311,20 +311,19 @@ class _Update:
         self._trained_on = {*manifest["recordings"], *manifest["audio_hashes"]}
         self._failures = Failures()
         self._notes: dict[str, str] = {}
-        self._names = [self.store.features(part).name for part in self.features.parts]
+        self._parts = distinct_parts(self.features)
+        self._names = [self.store.features(part).name for part in self._parts]
         self._written_at = self._tracks_written_at = time.monotonic()
 
     def run(self, tracks: Sequence[Track], retry_failed: bool) -> Updated:
         """Embed the listed tracks without an embedding, and merge the shards. Finished work is always kept."""
-        facts = facts_of_frames(self.store, self.features.parts)
+        facts = facts_of_frames(self.store, self._parts)
         having = self._before.keys() | facts.keys()
-        wanted = [
-            Features(part, name, set(having)) for part, name in zip(self.features.parts, self._names, strict=True)
-        ]
+        wanted = [Features(part, name, set(having)) for part, name in zip(self._parts, self._names, strict=True)]
         counts = Summary(listed=len(tracks), absent=0)
         missing, self._failures = missing_files(self.dataset, tracks, self.refreshed, wanted, retry_failed, counts)
-        # If one of several stacked features has failed, the others are of no use.
-        files = [file for file in missing if len(file.features) == len(self.features.parts)]
+        # If one of several features has failed, the others are of no use.
+        files = [file for file in missing if len(file.features) == len(self._parts)]
         failed_before = (
             counts.failed_before + sum(len(file.ids) for file in missing) - sum(len(file.ids) for file in files)
         )
@@ -348,7 +347,7 @@ class _Update:
         self, with_frames: set[str], facts: Mapping[str, RecordingFacts], files: Sequence[FileToExtract]
     ) -> None:
         with interruptible():  # it may import scikit-learn
-            model = Model.load(self.folder, self.registry)
+            model = load_model(self.folder, self.registry)
         if with_frames:
             for batch in embed_frames(model, self.store, with_frames, self.progress):
                 for recording, vector in batch.items():
@@ -404,10 +403,11 @@ class _Update:
             self._failures.add(failure)
 
     def _fail_unstacked(self, recordings: set[str]) -> None:
+        named = joined([one.spec for one in self.features if len(one.parts) > 1], "or")
         for track in self.refreshed.tracks.values():
             if track.recording in recordings:
-                file = FileToExtract(real_path(track.path), (track.id,), self.features.parts)
-                self._fail(file, f"its features {self.features.spec} differ too much in length")
+                file = FileToExtract(real_path(track.path), (track.id,), self._parts)
+                self._fail(file, f"its features {named} differ too much in length")
 
     def _add(self, recording: str, vector: NDArray[np.float32], facts: RecordingFacts) -> None:
         self._new[recording] = facts.duration

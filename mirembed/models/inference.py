@@ -19,8 +19,8 @@ from mirembed.extract.summary import file_lines
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.features.info import common_length
 from mirembed.interruption import raise_if_interrupted
+from mirembed.models.base import AnyModel, TrackFrames
 from mirembed.models.kept import KeptEmbedding, KeptEmbeddings, keeping_embeddings
-from mirembed.models.model import Model
 from mirembed.progress import Progress
 from mirembed.registry import Registry
 from mirembed.store import Store
@@ -76,7 +76,7 @@ class EmbeddedFiles:
 
 
 def embed_files(
-    model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+    model: AnyModel, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
 ) -> EmbeddedFiles:
     """Embed audio files, see `embedding_files`, for something that takes no time."""
     with embedding_files(model, paths, registry, store, jobs, progress) as embedded:
@@ -85,7 +85,7 @@ def embed_files(
 
 @contextlib.contextmanager
 def embedding_files(
-    model: Model, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
+    model: AnyModel, paths: Sequence[Path], registry: Registry, store: Store, jobs: int, progress: Progress
 ) -> Iterator[EmbeddedFiles]:
     """Embed audio files, without decoding those that the store knows.
 
@@ -103,7 +103,7 @@ def embedding_files(
 
 
 def _embedded_files(
-    model: Model,
+    model: AnyModel,
     paths: Sequence[Path],
     registry: Registry,
     store: Store,
@@ -132,7 +132,7 @@ def _embedded_files(
     audio_hashes |= {one.recording: one.audio_hash for one in resumed.values()}
     notes = {printable(paths[index]): one.notes for index, one in resumed.items() if one.notes}
     if missing:
-        files = [FileToExtract(paths[index], (), model.features.parts) for index in missing]
+        files = [FileToExtract(paths[index], (), model.parts) for index in missing]
         with contextlib.closing(embed_decoded(model, registry, files, jobs, progress, n_done=len(rows))) as decoded:
             for number, found in decoded:
                 index = missing[number]
@@ -151,17 +151,17 @@ def _embedded_files(
     return EmbeddedFiles(
         paths=[paths[index] for index in done],
         recordings=[recordings[index] for index in done],
-        embeddings=np.array([rows[index] for index in done], np.float32).reshape(-1, model.network.units),
+        embeddings=np.array([rows[index] for index in done], np.float32).reshape(-1, model.units),
         failures=[(paths[index], failures[index]) for index in sorted(failures)],
         audio_hashes=[audio_hashes.get(recordings[index]) for index in done],
     )
 
 
-def _audio_hashes(model: Model, store: Store, recordings: Collection[str]) -> dict[str, str | None]:
+def _audio_hashes(model: AnyModel, store: Store, recordings: Collection[str]) -> dict[str, str | None]:
     """Return the digests of the decoded samples of recordings that the store has embeddings or frames of."""
     if not recordings:
         return {}
-    facts = facts_of_frames(store, model.features.parts)
+    facts = facts_of_frames(store, model.parts)
     found = {name: facts[name].audio_hash for name in recordings if name in facts}
     if "digest" in model.provenance:
         table = store.embeddings(model.provenance["name"]).table(model.provenance["digest"], ["audio_hash"])
@@ -171,7 +171,7 @@ def _audio_hashes(model: Model, store: Store, recordings: Collection[str]) -> di
 
 
 def embed_recordings(
-    model: Model, store: Store, recordings: Collection[str], progress: Progress, *, n_done: int = 0
+    model: AnyModel, store: Store, recordings: Collection[str], progress: Progress, *, n_done: int = 0
 ) -> dict[str, NDArray[np.float32]]:
     """Return the embeddings ``[units]`` of recordings that the store has embeddings or frames of; no file is read.
 
@@ -188,39 +188,40 @@ def embed_recordings(
 
 
 def embed_frames(
-    model: Model, store: Store, recordings: Collection[str], progress: Progress
+    model: AnyModel, store: Store, recordings: Collection[str], progress: Progress
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield the embeddings ``[units]`` of recordings that the store has frames of, a few at a time.
 
     Recordings whose frames cannot be stacked are left out.
     """
-    features = model.features
-    shards = [store.features(part) for part in features.parts]
+    parts = model.parts
+    shards = [store.features(part) for part in parts]
     left = set(recordings)
     if not left or not all(one.exists for one in shards):
         return
     for one in shards:
         left &= one.columns().keys()
-    if left and model.engine == "auto":
+    if left and model.may_fuse:
         prepare_engine(progress.note)
-    waiting: dict[str, list[NDArray[np.float32]]] = {}
+    values = sum(part.values for part in parts)
+    waiting: dict[str, dict[str, NDArray[np.float32]]] = {}
 
     def embed_waiting() -> dict[str, NDArray[np.float32]]:
-        for one in shards[1:]:
+        for part, one in zip(parts[1:], shards[1:], strict=True):
             for name, frames in one.frames_of(waiting):
-                waiting[name].append(frames)
+                waiting[name][part.digest] = frames
         stacked = {}
-        for name, parts in waiting.items():
+        for name, frames_of in waiting.items():
             with contextlib.suppress(MismatchError):
-                stacked[name] = stack(features, parts, name)
+                stacked[name] = _stacked(model, frames_of, name)
         waiting.clear()
         return _embed(model, stacked)
 
     n_frames = 0
     for name, frames in shards[0].frames_of(left):
-        waiting[name] = [frames]
+        waiting[name] = {parts[0].digest: frames}
         n_frames += len(frames)
-        if 4 * n_frames * features.values >= HELD_BYTES:
+        if 4 * n_frames * values >= HELD_BYTES:
             yield embed_waiting()
             n_frames = 0
     yield embed_waiting()
@@ -242,7 +243,7 @@ class EmbeddedFile:
 
 
 def embed_decoded(
-    model: Model,
+    model: AnyModel,
     registry: Registry,
     files: Sequence[FileToExtract],
     jobs: int,
@@ -256,7 +257,7 @@ def embed_decoded(
 
     Parameters
     ----------
-    model : Model
+    model : AnyModel
     registry : Registry
     files : sequence of FileToExtract
         With the features of the model.
@@ -280,10 +281,10 @@ def embed_decoded(
     MismatchError
         If the model was trained on features that the installed plugins compute differently.
     """
-    require_features(model.features, registry)
-    if model.engine == "auto":
+    require_features(model, registry)
+    if model.may_fuse:
         prepare_engine(progress.note)
-    waiting: dict[int, NDArray[np.float32]] = {}
+    waiting: dict[int, list[NDArray[np.float32]]] = {}
     extracted: dict[int, ExtractedFile] = {}
     n_failed, seconds, since = 0, 0.0, time.monotonic()
 
@@ -295,11 +296,11 @@ def embed_decoded(
     with contextlib.closing(extract_files(files, jobs, options, folder)) as outcomes:
         for completed, outcome in enumerate(outcomes, 1):
             number = outcome.index
-            result: ExtractedFile | NDArray[np.float32] | str = outcome.result
+            result: ExtractedFile | list[NDArray[np.float32]] | str = outcome.result
             if isinstance(result, ExtractedFile):
                 seconds += result.duration
                 extracted[number] = result.without_frames()
-                result = _stacked(model.features, result, files[number].path)
+                result = _stacked_file(model, result, files[number].path)
             if isinstance(result, str):
                 n_failed += 1
                 yield number, result
@@ -307,13 +308,13 @@ def embed_decoded(
                 since = since if waiting else time.monotonic()
                 waiting[number] = result
             is_late = time.monotonic() - since > HELD_SECONDS
-            if is_late or sum(frames.nbytes for frames in waiting.values()) >= HELD_BYTES:
+            if is_late or sum(frames.nbytes for sets in waiting.values() for frames in sets) >= HELD_BYTES:
                 yield from embed_waiting()
             progress.update(n_done + completed, failed=n_failed, audio_seconds=seconds)
     yield from embed_waiting()
 
 
-def require_features(features: FeaturesInfo, registry: Registry) -> None:
+def require_features(model: AnyModel, registry: Registry) -> None:
     """Refuse to compute features for a model that the installed plugins compute differently.
 
     Raises
@@ -323,23 +324,29 @@ def require_features(features: FeaturesInfo, registry: Registry) -> None:
     MismatchError
         One computes other features than the model was trained on.
     """
-    for part in features.parts:
+    for part in model.parts:
         registry.require("features", part.plugin, "this model")
-    if resolve_features(registry, features.spec).digests != features.digests:
-        raise MismatchError(
-            f"the model was trained on the features {features.spec}, which the installed plugins compute differently; "
-            "install the versions that it was trained with, or fit it again"
-        )
+    for features in model.feature_sets:
+        if resolve_features(registry, features.spec).digests != features.digests:
+            raise MismatchError(
+                f"the model was trained on the features {features.spec}, which the installed plugins compute "
+                "differently; install the versions that it was trained with, or fit it again"
+            )
 
 
-def _stacked(features: FeaturesInfo, file: ExtractedFile, path: Path) -> NDArray[np.float32] | str:
+def _stacked_file(model: AnyModel, file: ExtractedFile, path: Path) -> list[NDArray[np.float32]] | str:
     """Return the frames of a file, or the reason why it does not have them."""
     for reason in file.failures.values():
         return reason
     try:
-        return stack(features, [file.frames[digest] for digest in features.digests], printable(path))
+        return _stacked(model, file.frames, printable(path))
     except MismatchError as error:
         return str(error)
+
+
+def _stacked(model: AnyModel, frames: Mapping[str, NDArray[np.float32]], name: str) -> list[NDArray[np.float32]]:
+    """Return the frames of a track for each of the features of a model, from those of their parts by digest."""
+    return [stack(one, [frames[digest] for digest in one.digests], name) for one in model.feature_sets]
 
 
 def stack(features: FeaturesInfo, parts: Sequence[NDArray[np.float32]], name: str) -> NDArray[np.float32]:
@@ -357,16 +364,21 @@ def stack(features: FeaturesInfo, parts: Sequence[NDArray[np.float32]], name: st
 Key = TypeVar("Key")
 
 
-def _embed(model: Model, tracks: Mapping[Key, NDArray[np.float32]]) -> dict[Key, NDArray[np.float32]]:
+def _embed(model: AnyModel, tracks: Mapping[Key, Sequence[NDArray[np.float32]]]) -> dict[Key, NDArray[np.float32]]:
+    """Embed tracks, each given by its frames for each of the features of the model."""
     if not tracks:
         return {}
-    lengths = np.array([len(frames) for frames in tracks.values()])
+    sets = [_side_by_side(frames) for frames in zip(*tracks.values(), strict=True)]
+    return dict(zip(tracks, model.embed_sets(sets), strict=True))
+
+
+def _side_by_side(frames: Sequence[NDArray[np.float32]]) -> TrackFrames:
+    lengths = np.array([len(one) for one in frames])
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    embeddings = model.embed(np.concatenate(list(tracks.values())), starts, lengths)
-    return dict(zip(tracks, embeddings, strict=True))
+    return np.concatenate(frames), starts, lengths
 
 
-def write_embedded(path: Path, embedded: EmbeddedFiles, model: Model, *, bom: bool = False) -> None:
+def write_embedded(path: Path, embedded: EmbeddedFiles, model: AnyModel, *, bom: bool = False) -> None:
     """Write one row per file: its path, and its embedding; in CSV, each value has a column.
 
     Raises

@@ -3,8 +3,8 @@
 On disk a model is a folder::
 
     model.json             task, approach, learner, features, network, provenance, digests of the files
-    network.safetensors    weights, normalization, target scale, constant tags, calibration, the training tracks'
-                           embeddings for a kernel
+    network.safetensors    weights (of stats: means and deviations of the statistics), normalization, target scale,
+                           constant tags, calibration, the training tracks' embeddings for a kernel
     learner.skops          the scikit-learn estimator; absent for the approach nn
 
 Nothing in it can run code when it is loaded. With the fused engine a model embeds and predicts without torch, and
@@ -13,30 +13,27 @@ without the plugin of its network.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from mirembed.errors import ModelError, PluginError, UnknownNameError
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
+from mirembed.models.base import AnyModel, TrackFrames
 from mirembed.models.baselines import InputStatistics, NoFeatures
 from mirembed.models.calibration import Calibration, decision_values, normalized, sigmoid, softmax
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.outputs import predictions, tag_scores
-from mirembed.models.saved import FORMAT, LEARNER, MANIFEST, NETWORK, read_manifest
-from mirembed.provenance import file_digest
+from mirembed.models.saved import LEARNER, NETWORK, checked_manifest, features_in, identity, reading_model
 from mirembed.registry import Registry
-from mirembed.store.files import write_json, writing
-from mirembed.store.rows import tags_of, task_from_json, task_to_json
+from mirembed.store.rows import tags_of, task_from_json
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale
@@ -45,12 +42,11 @@ from mirembed.training.weights import Ensemble, NetworkWeights, OutputLayer
 
 
 @dataclass
-class Model:
-    """Everything between the frames of a track and a prediction.
+class Model(AnyModel):
+    """A model of one network, or of one baseline; see `AnyModel` for the attributes that are not listed.
 
     Attributes
     ----------
-    task : Classification, Tags or Regression
     network : NetworkWeights, Ensemble, InputStatistics or NoFeatures
         The latter two stand in for the network of a baseline.
     normalization : Normalization
@@ -63,15 +59,6 @@ class Model:
     scale : TargetScale or None
         For regression.
     features : FeaturesInfo
-    recordings : sequence of str
-        Those that its network was trained on.
-    provenance : mapping
-        Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
-    learner_recordings : sequence of str
-        Those that its learner was fitted to, if they are not those of the network.
-    audio_hashes, learner_audio_hashes : sequence of str
-        Digests of the decoded samples of these recordings, as far as they are known: by them, files are recognized that
-        got other file tags.
     kernel : Kernel or None
         The similarity whose Gram matrix the estimator takes; None if it takes embeddings.
     calibration : Calibration or None
@@ -110,14 +97,29 @@ class Model:
         return (self.network,) if isinstance(self.network, NetworkWeights) else ()
 
     @property
-    def trained_on(self) -> frozenset[str]:
-        """The recordings that its network or its learner was fitted to, and the digests of their decoded samples."""
-        return frozenset((*self.recordings, *self.learner_recordings, *self.audio_hashes, *self.learner_audio_hashes))
+    def feature_sets(self) -> tuple[FeaturesInfo, ...]:
+        """See `AnyModel`."""
+        return (self.features,)
+
+    @property
+    def units(self) -> int:
+        """See `AnyModel`."""
+        return self.network.units
+
+    @property
+    def may_fuse(self) -> bool:
+        """See `AnyModel`."""
+        return self.engine == "auto" and bool(self.members)
+
+    def embed_sets(self, sets: Sequence[TrackFrames]) -> NDArray[np.float32]:
+        """See `AnyModel`."""
+        [tracks] = sets
+        return self.embed(*tracks)
 
     def embed(
         self, frames: NDArray[np.float32], starts: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Embed full tracks: ndarray ``[n_tracks, units]``. To the bit, none depends on the other tracks.
+        """Embed full tracks, see `AnyModel.embed_sets`.
 
         Models with the same network give the same embeddings: embed once and pass the result to each model's `predict`.
 
@@ -126,13 +128,6 @@ class Model:
         frames : ndarray [total_frames, values]
         starts, lengths : ndarray [n_tracks]
             First row and number of frames of each track.
-
-        Raises
-        ------
-        ModelError
-            If torch has to compute the network, and its plugin is missing or creates another network now.
-        PluginError
-            If the network fails.
         """
         if isinstance(self.network, InputStatistics | NoFeatures):
             return self.network.embed(frames, starts, lengths)
@@ -144,23 +139,7 @@ class Model:
         return vectors[0] if len(vectors) == 1 else np.concatenate(vectors, axis=1)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
-        """Predict from embeddings.
-
-        Parameters
-        ----------
-        embeddings : ndarray [n_tracks, units]
-
-        Returns
-        -------
-        ndarray
-            Classification: ``[n_tracks]`` int64, class indices. Tags: ``[n_tracks, n_tags]`` int64, 0 or 1.
-            Regression: ``[n_tracks, n_targets]`` float64, original units.
-
-        Raises
-        ------
-        PluginError
-            If the learner's estimator fails, or predicts anything but classes, tags or finite values.
-        """
+        """See `AnyModel`."""
         if self.estimator is not None:
             X = self._estimator_inputs(embeddings)
             outputs = predictions(self.estimator, self._estimator_name(), self.task, X, self.constant_tags)
@@ -176,20 +155,9 @@ class Model:
         return self.scale.unscale(outputs)
 
     def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the scores that rank tracks by each tag: ndarray ``[n_tracks, n_tags]``; larger is more likely.
+        """See `AnyModel`.
 
         For the approach ``nn``, these are the logits. For the others, see `mirembed.models.outputs.tag_scores`.
-
-        Parameters
-        ----------
-        embeddings : ndarray [n_tracks, units]
-
-        Raises
-        ------
-        TypeError
-            If the task is not `Tags`.
-        PluginError
-            If the learner's estimator fails, or returns anything but finite values.
         """
         if not isinstance(self.task, Tags):
             raise TypeError(f"scores are of tags, and the task is {self.task!r}")
@@ -200,29 +168,21 @@ class Model:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether `probabilities` returns any."""
+        """See `AnyModel`."""
         return not isinstance(self.task, Regression) and (self.head is not None or self.calibration is not None)
 
+    @property
+    def uncalibrated(self) -> str | None:
+        """See `AnyModel`."""
+        calibrated = self.calibration is not None or not self.has_probabilities
+        return None if calibrated else "these probabilities are the network's own outputs, which are not calibrated"
+
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """Return the probability of each class or tag. Those of classes sum up to 1.
+        """See `AnyModel`.
 
         Those of a learner are calibrated on training tracks that it was not fitted to; what is most probable may differ
         from `predict`, where the learner decides by itself. Those of the approach ``nn`` are the softmax, or for tags
         the sigmoid, of its outputs, and are not calibrated.
-
-        Parameters
-        ----------
-        embeddings : ndarray [n_tracks, units]
-
-        Returns
-        -------
-        ndarray [n_tracks, n_classes], float64, or None
-            None for targets, and if there is nothing to calibrate.
-
-        Raises
-        ------
-        PluginError
-            If the learner's estimator fails.
         """
         if isinstance(self.task, Regression) or not self.has_probabilities:
             return None
@@ -265,46 +225,17 @@ class Model:
             return f"the learner's {name}"
         return f"the {name} of learner {learner['name']} of {learner['distribution']} {learner['version']}"
 
-    def save(self, folder: Path) -> None:
-        """Write the model as a new folder.
-
-        Raises
-        ------
-        StoreWriteError
-            If the disk is full or the folder cannot be written.
-        ModelError
-            If skops cannot store the learner's estimator.
-        """
-        [network, *_] = self.members
-        with writing(folder) as temporary:
-            temporary.mkdir()
-            (temporary / NETWORK).write_bytes(save(self._arrays()))
-            if self.estimator is not None:
-                (temporary / LEARNER).write_bytes(dump_estimator(self.estimator))
-            write_json(
-                temporary / MANIFEST,
-                {
-                    "format": FORMAT,
-                    "task": task_to_json(self.task),
-                    "features": self.features.to_json(),
-                    "input": asdict(self.form),
-                    "network": {
-                        **network.choice.to_json(),
-                        "inputs": network.inputs,
-                        "units": network.units,
-                        "arrays": list(network.arrays),
-                        "members": len(self.members),
-                    },
-                    "recordings": list(self.recordings),
-                    "learner_recordings": list(self.learner_recordings),
-                    "audio_hashes": list(self.audio_hashes),
-                    "learner_audio_hashes": list(self.learner_audio_hashes),
-                    "kernel": None if self.kernel is None else dict(self.kernel.described),
-                    "provenance": dict(self.provenance),
-                    "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
-                },
-            )
-        self.provenance = {**self.provenance, **_identity(folder)}
+    def _write(self, folder: Path) -> Mapping[str, Any]:
+        if isinstance(self.network, NoFeatures):
+            raise ModelError("a model without audio cannot be saved; evaluate chance instead")
+        (folder / NETWORK).write_bytes(save(self._arrays()))
+        if self.estimator is not None:
+            (folder / LEARNER).write_bytes(dump_estimator(self.estimator))
+        return {
+            "input": asdict(self.form),
+            "network": None if not self.members else _described(self.members),
+            "kernel": None if self.kernel is None else dict(self.kernel.described),
+        }
 
     @classmethod
     def load(cls, folder: Path, registry: Registry) -> Model:
@@ -322,18 +253,19 @@ class Model:
             If the folder is not a model, is damaged, has another format, or holds a learner of types that are not
             allowed.
         """
-        with _damaged(folder):
-            return cls._assemble(folder, _read_manifest(folder), registry)
+        with reading_model(folder):
+            return cls.assemble(folder, checked_manifest(folder), registry)
 
     @classmethod
-    def _assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
+    def assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
+        """Read a model whose manifest has been read and checked."""
         arrays = load_file(folder / NETWORK)
 
         def part(prefix: str) -> dict[str, NDArray[Any]]:
             start = f"{prefix}."
             return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
-        provenance = {**manifest["provenance"], **_identity(folder)}
+        provenance = {**manifest["provenance"], **identity(folder)}
         has_learner = LEARNER in manifest["files"]
         if not (has_learner or part("head")):
             raise KeyError(LEARNER)
@@ -346,21 +278,31 @@ class Model:
                     f"the model {folder} needs the similarity {described['name']!r} as the kernel of its learner "
                     f"({error}); install {described['distribution']}=={described['version']}"
                 ) from error
-        first, *others = (
-            _read_network(manifest["network"], part(_prefix(number)), registry)
-            for number in range(manifest["network"]["members"])
-        )
         form = InputForm(**manifest["input"])
-        fused = provenance["settings"].get("engine") == "numba" and first.choice.fused is not None
+        normalization = Normalization(**part("normalization"))
+        [features] = features_in(manifest)
+        network: NetworkWeights | Ensemble | InputStatistics
+        fused = False
+        if (described := manifest["network"]) is None:
+            one_frame = features.hop is None
+            network = InputStatistics(normalization, form.deltas, one_frame, **part("statistics"))
+        else:
+            first, *others = (
+                _read_network(described, part(_prefix(number)), registry) for number in range(described["members"])
+            )
+            network = Ensemble((first, *others)) if others else first
+            fused = provenance["settings"].get("engine") == "numba" and first.choice.fused is not None
+        if network.units != manifest["units"]:
+            raise ValueError(f"{network.units} units, not {manifest['units']}")
         return cls(
             task=task_from_json(manifest["task"]),
-            network=Ensemble((first, *others)) if others else first,
-            normalization=Normalization(**part("normalization")),
+            network=network,
+            normalization=normalization,
             form=form,
             head=OutputLayer(**part("head")) if part("head") else None,
             estimator=load_estimator(folder / LEARNER, provenance["learner"], registry) if has_learner else None,
             scale=TargetScale(**part("scale")) if part("scale") else None,
-            features=FeaturesInfo.from_json(manifest["features"]),
+            features=features,
             recordings=tuple(manifest["recordings"]),
             learner_recordings=tuple(manifest["learner_recordings"]),
             audio_hashes=tuple(manifest["audio_hashes"]),
@@ -376,6 +318,7 @@ class Model:
         """Return everything that goes into the safetensors file."""
         parts: dict[str, Mapping[str, NDArray[Any]]] = {
             **{_prefix(number): member.arrays for number, member in enumerate(self.members)},
+            "statistics": _statistics(self.network),
             "head": {} if self.head is None else vars(self.head),
             "normalization": vars(self.normalization),
             "scale": {} if self.scale is None else vars(self.scale),
@@ -395,6 +338,18 @@ def _prefix(member: int) -> str:
     return f"network{member}" if member else "network"
 
 
+def _statistics(network: object) -> Mapping[str, NDArray[Any]]:
+    """Return the arrays of a baseline that only its statistics have."""
+    return {"mean": network.mean, "std": network.std} if isinstance(network, InputStatistics) else {}
+
+
+def _described(members: Sequence[NetworkWeights]) -> Mapping[str, Any]:
+    """Return what the manifest says about networks that are used as one."""
+    first = members[0]
+    shape = {"inputs": first.inputs, "units": first.units, "arrays": list(first.arrays), "members": len(members)}
+    return {**first.choice.to_json(), **shape}
+
+
 def _read_network(
     described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], registry: Registry
 ) -> NetworkWeights:
@@ -402,55 +357,6 @@ def _read_network(
     return NetworkWeights(
         NetworkChoice.from_json(described), int(described["inputs"]), int(described["units"]), ordered, registry
     )
-
-
-def read_provenance(folder: Path) -> Mapping[str, Any]:
-    """Read how a model was made, without loading it; see `Model.provenance`.
-
-    Raises
-    ------
-    ModelError
-        If the folder is not a model, is damaged, or has another format.
-    """
-    with _damaged(folder):
-        return {**_read_manifest(folder)["provenance"], **_identity(folder)}
-
-
-def read_training(folder: Path) -> tuple[FeaturesInfo, tuple[str, ...]]:
-    """Read the features that a model takes, and the recordings that its network was trained on, without loading it.
-
-    Raises
-    ------
-    ModelError
-        If the folder is not a model, is damaged, or has another format.
-    """
-    with _damaged(folder):
-        manifest = _read_manifest(folder)
-        return FeaturesInfo.from_json(manifest["features"]), tuple(manifest["recordings"])
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Read model.json, and check the digests of the other files."""
-    manifest = read_manifest(folder)
-    for name in (NETWORK, *manifest["files"]):
-        if file_digest(folder / name) != manifest["files"][name]:
-            raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
-    return manifest
-
-
-@contextlib.contextmanager
-def _damaged(folder: Path) -> Iterator[None]:
-    """Report whatever reading a damaged model raises."""
-    try:
-        yield
-    except (OSError, AttributeError, LookupError, TypeError, ValueError, SafetensorError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
-
-
-def _identity(folder: Path) -> dict[str, str]:
-    """Return what identifies a model on disk: the name of its folder and the digest of its network."""
-    return {"name": folder.name, "digest": file_digest(folder / NETWORK)}
 
 
 def named_predictions(task: Task, outputs: NDArray[Any]) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from mirembed.audio.files import printable
 from mirembed.errors import ModelError, SpecError
 from mirembed.hookspecs import Regression, Tags, Task
+from mirembed.models.base import AnyModel
 from mirembed.models.inference import EmbeddedFiles
-from mirembed.models.model import Model, named_predictions
+from mirembed.models.model import named_predictions
 from mirembed.progress import counted
 from mirembed.store.exports import write_rows
 from mirembed.store.rows import label_names, label_type
@@ -42,7 +43,7 @@ class Ranking:
     min_score: float
 
     @classmethod
-    def of(cls, model: Model, top: int | None, min_score: float | None) -> Ranking | None:
+    def of(cls, model: AnyModel, top: int | None, min_score: float | None) -> Ranking | None:
         """Return what ``--top`` and ``--min-score`` ask for; None if neither is given.
 
         Raises
@@ -102,7 +103,7 @@ class Ranking:
         return [name + end for end in ends for name in ("label", "probability")]
 
 
-def prediction_rows(model: Model, files: EmbeddedFiles, ranking: Ranking | None = None) -> list[dict[str, Any]]:
+def prediction_rows(model: AnyModel, files: EmbeddedFiles, ranking: Ranking | None = None) -> list[dict[str, Any]]:
     """Predict files: a row of `prediction_columns` for each.
 
     ``known`` is whether the model was fitted to the recording, whatever the name and the tags of its file.
@@ -120,12 +121,12 @@ def prediction_rows(model: Model, files: EmbeddedFiles, ranking: Ranking | None 
     ]
 
 
-def prediction_notes(model: Model, ranking: Ranking | None, n_left_out: int | None) -> list[str]:
+def prediction_notes(model: AnyModel, ranking: Ranking | None, n_left_out: int | None) -> list[str]:
     """Say what to know about predictions.
 
     Parameters
     ----------
-    model : Model
+    model : AnyModel
     ranking : Ranking or None
     n_left_out : int or None
         Files that were left out because the model was fitted to them; None if that was not asked for.
@@ -133,8 +134,8 @@ def prediction_notes(model: Model, ranking: Ranking | None, n_left_out: int | No
     notes = []
     if n_left_out is not None:
         notes.append(f"left out {counted(n_left_out, 'file')} that the model was fitted to")
-    if ranking is not None and model.calibration is None:
-        notes.append("warning: these probabilities are the network's own outputs, which are not calibrated")
+    if ranking is not None and model.uncalibrated is not None:
+        notes.append(f"warning: {model.uncalibrated}")
     return notes
 
 

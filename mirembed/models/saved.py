@@ -1,18 +1,21 @@
-"""Saved models, without loading them: the names of their files, summaries, and faults."""
+"""Saved models, without loading them: the names of their files, their manifests, summaries, and faults."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mirembed.errors import ModelError, StoreError
-from mirembed.features.info import FeaturesInfo
-from mirembed.provenance import file_digest
-from mirembed.store.files import Fault, read_json
+from safetensors import SafetensorError
 
-FORMAT = 6
+from mirembed.errors import ModelError, StoreError
+from mirembed.features.info import FeaturesInfo, distinct_parts
+from mirembed.provenance import file_digest
+from mirembed.store.files import Fault, read_json, write_json
+
+FORMAT = 7
 """Version of the layout of a model; a model of another version is refused."""
 
 MANIFEST, NETWORK, LEARNER = "model.json", "network.safetensors", "learner.skops"
@@ -88,6 +91,47 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write ``model.json``, the last file of a model, with the digests of all others."""
+    files = {path.relative_to(folder).as_posix(): file_digest(path) for path in folder.rglob("*") if path.is_file()}
+    write_json(folder / MANIFEST, {"format": FORMAT, **content, "files": dict(sorted(files.items()))})
+
+
+def checked_manifest(folder: Path) -> dict[str, Any]:
+    """Read ``model.json``, and check the digests of the other files.
+
+    Raises
+    ------
+    ModelError
+        See `read_manifest`, or a file has changed.
+    """
+    manifest = read_manifest(folder)
+    for name in (NETWORK, *manifest["files"]):
+        if file_digest(folder / name) != manifest["files"][name]:
+            raise ModelError(f"{folder / name} has changed since it was saved; fit the model again")
+    return manifest
+
+
+@contextlib.contextmanager
+def reading_model(folder: Path) -> Iterator[None]:
+    """Report whatever reading a damaged model raises as a `ModelError`."""
+    try:
+        yield
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelError(f"the model {folder} is damaged ({reason}); fit it again") from error
+
+
+def identity(folder: Path) -> dict[str, str]:
+    """Return what identifies a model on disk: the name of its folder and the digest of its network."""
+    return {"name": folder.name, "digest": file_digest(folder / NETWORK)}
+
+
+def features_in(manifest: Mapping[str, Any]) -> tuple[FeaturesInfo, ...]:
+    """Return the features that a model takes; a combined model may take several."""
+    return tuple(map(FeaturesInfo.from_json, manifest["features"]))
+
+
 def read_identity(models: Path, name: str) -> tuple[Path, Mapping[str, Any]]:
     """Find a model, and read how it was made, without loading it and without checking its files.
 
@@ -137,8 +181,7 @@ def summarize_model(folder: Path) -> ModelSummary:
 def features_of(folder: Path) -> list[str]:
     """Return the digests of the features that a model takes; none if it cannot be read."""
     try:
-        manifest = read_json(folder / MANIFEST)
-        return FeaturesInfo.from_json(manifest["features"]).digests
+        return [part.digest for part in distinct_parts(features_in(read_json(folder / MANIFEST)))]
     except (StoreError, KeyError, TypeError):
         return []
 
