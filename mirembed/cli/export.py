@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from mirembed.errors import SpecError
 from mirembed.interruption import STARTS_OVER, interruptible, say_when_interrupted
 from mirembed.progress import size
 from mirembed.store import Store
+
+if TYPE_CHECKING:
+    from mirembed.models.onnx import ExportedOnnx
 
 
 def export(
@@ -57,10 +60,19 @@ def export(
         done["onnx"] = asdict(written)
         lines += [
             f"network: {written.path} ({size(written.bytes)})",
-            f"  frames [batch, time, {written.values}] and lengths [batch] to embedding [batch, {written.units}]",
+            *_inputs(written),
             f"  differs from the model by at most {written.difference:.1g}, computed by ONNX Runtime",
         ]
     if card is not None:
         done["card"] = write_card(folder, place, registry, card)
         lines.append(f"model card: {card}")
     print_result(json, lambda: done, lines)
+
+
+def _inputs(written: ExportedOnnx) -> list[str]:
+    """Say what the file takes and returns."""
+    to = f"to embedding [batch, {written.units}]"
+    if len(written.inputs) == 1:
+        return [f"  frames [batch, time, {written.values}] and lengths [batch] {to}"]
+    taken = [f"  {name} [batch, time, values] and lengths [batch] of {of}" for name, of in written.inputs.items()]
+    return [*taken, f"  {to}"]
