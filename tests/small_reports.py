@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from mirembed import Classification, Regression, Tags, Target, Task
-from mirembed.config.approaches import Approach, Method, combine
+from mirembed.config.approaches import Approach, Method, cross
 from mirembed.config.comparisons import Comparisons
 from mirembed.runs.folder import FORMAT
 from mirembed.runs.tables import TRAINED
@@ -55,7 +55,7 @@ def methods(
 def _combined(
     approaches: Sequence[str], learners: Sequence[str], networks: Sequence[str], features: Sequence[str]
 ) -> tuple[Method, ...]:
-    return combine(features, networks, map(Approach.parse, approaches), list(map(Spec.parse, learners)))
+    return cross(features, networks, map(Approach.parse, approaches), list(map(Spec.parse, learners)))
 
 
 def write_report_run(

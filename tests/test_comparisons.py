@@ -10,7 +10,7 @@ from conftest import Command
 from small_store import evaluate, experiment, open_tracks, workers_run, write_classes
 
 from mirembed.config import Settings, read_experiment, write_experiment
-from mirembed.config.approaches import Approach, combine
+from mirembed.config.approaches import Approach, cross
 from mirembed.config.comparisons import Comparisons
 from mirembed.config.files import parse_experiment
 from mirembed.errors import SpecError
@@ -18,7 +18,7 @@ from mirembed.registry import Registry
 from mirembed.runs.record import open_run
 from mirembed.specs import Spec
 
-METHODS = combine(
+METHODS = cross(
     ["logmel"], ["gru"], map(Approach.parse, ["chance", "rbf-sl", "nn", "stats", "fl"]), [Spec.parse("svm")]
 )
 

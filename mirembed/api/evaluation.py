@@ -140,7 +140,7 @@ def _settings(
         settings = [Settings()]
     updated = [one.updated(given, where) for one in settings]
     of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
-    if of_training and not any(approach.model is None for one in updated for approach in one.approaches):
+    if of_training and not any(approach.model is None for one in updated for approach in one.used_approaches):
         raise SpecError(
             f"--from uses a network that is already trained; omit {', '.join(of_training)}, or also give an "
             "--approach to train"
@@ -167,6 +167,7 @@ def evaluate(
     label_similarity: str | None = None,
     learner: str | Sequence[str] | None = None,
     from_: PathLike | Sequence[PathLike] | None = None,
+    combine: str | Sequence[str | Sequence[str]] | None = None,
     epochs: int | None = None,
     batch: int | None = None,
     optimizer: str | None = None,
@@ -222,6 +223,9 @@ def evaluate(
         Similarity of the labels, if it differs from that of the embeddings.
     from_ : path or sequence of path, optional
         Also evaluate the networks of these models; only a learner is fitted in each fold.
+    combine : str or sequence, optional
+        Also average the predictions of methods, which are trained only once: ``"all"``, ``"stacked"`` (with weights
+        from inner folds), ``"rbf-sl|stats"``, ``[["rbf-sl", "stats"], ["nn", "stats"]]``.
     epochs, batch, optimizer, excerpt, deltas, ensemble, normalize, device, engine : optional
         See `mirembed.fit`.
     seed : int or sequence of int, optional

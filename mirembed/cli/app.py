@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from mirembed.cli.help import with_hint, write_help
+from mirembed.config.combinations import ALL
 
 
 class App(typer.Typer):
@@ -47,10 +48,23 @@ class _Command(TyperCommand):
         write_help(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return with_hint(self, lambda: super(_Command, self).parse_args(ctx, args))
+        return with_hint(self, lambda: super(_Command, self).parse_args(ctx, with_values(args)))
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _prepared(super().get_params(ctx))
+
+
+def with_values(args: list[str]) -> list[str]:
+    """Complete each ``--combine`` that has no value.
+
+    >>> with_values(["--approach", "nn", "--combine", "--cv", "5"])
+    ['--approach', 'nn', '--combine', 'all', '--cv', '5']
+    """
+    return [
+        text
+        for arg, after in zip(args, [*args[1:], "--"], strict=True)
+        for text in ([arg, ALL] if arg == "--combine" and after.startswith("-") else [arg])
+    ]
 
 
 class Group(TyperGroup):

@@ -78,6 +78,7 @@ def evaluate(
             help="Also evaluate the trained network of this model; repeatable.",
         ),
     ] = None,
+    combine: options.Combine = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     optimizer: options.Optimizer = None,

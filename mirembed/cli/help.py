@@ -13,7 +13,7 @@ _SECTIONS = {
     "Data": ("dataset", "audio", "store", "exclude", "limit", "train_size"),
     "Method": (
         *("preset", "config", "features", "network", "similarity", "approach", "label_similarity", "learner", "from_"),
-        *("ensemble", "select", "inner_cv"),
+        *("ensemble", "combine", "select", "inner_cv"),
     ),
     "Training": ("epochs", "batch", "optimizer", "excerpt", "deltas", "normalize", "seed"),
     "Evaluation": ("cv", "folds", "splits", "test_size", "metric", "against", "checkpoint_every"),
@@ -52,6 +52,7 @@ MEANT = {
     "--seed N": ("random-state", "random-seed", "seeds"),
     "--cv N": ("k", "n-folds", "kfold", "k-fold", "n-splits"),
     "--folds grouped": ("group", "groups", "groupkfold", "artist-filter", "split"),
+    "--combine": ("fuse", "fusion", "average", "stack", "stacking", "vote", "blend"),
     "--select learner.C=0.1|1|10": ("grid", "tune", "search", "grid-search"),
     "--jobs N": ("workers", "n-jobs", "threads", "num-workers", "processes", "cores", "cpus", "parallel"),
     "--device cuda": ("gpu", "cuda", "cpu"),

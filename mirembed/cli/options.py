@@ -63,6 +63,14 @@ Approaches: TypeAlias = Annotated[
         f"{defaults.APPROACH}.",
     ),
 ]
+Combine: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[METHODS]",
+        help="Average methods: A|B|..., such as rbf-sl|stats@chroma; all (default); or stacked, with weights from "
+        "inner folds; repeatable.",
+    ),
+]
 LabelSimilarity: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="SPEC", help="Similarity of the labels. Default: the similarity to learn."),

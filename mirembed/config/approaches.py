@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mirembed.errors import SpecError
+from mirembed.progress import joined
 from mirembed.specs import Spec, near_names
 
 NETWORK_BASELINES = ("nn", "fl")
@@ -33,25 +34,31 @@ Training: TypeAlias = tuple[str | None, str | None, str]
 
 @dataclass(frozen=True)
 class Approach:
-    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline without training, or a saved network.
+    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline, a saved network, or a mean of others.
 
     Attributes
     ----------
     name : str
         As typed: ``nn``, ``fl``, ``rbf-sl``, ``rbf:gamma=2-sl``, ``chance``, ``stats``, ``untrained``; of a saved
-        network, ``from-`` and the name of its model.
+        network, ``from-`` and the name of its model; of a combined method, its own name.
     similarity : Spec or None
         Compares embeddings; None for the baselines.
     label_similarity : Spec or None
         Compares labels; None for the baselines.
     model : str or None
         The model whose network and normalization are used as they are: a folder, or a name in the store.
+    members : tuple of str
+        Of a combined method: the names of the methods whose predictions it averages; otherwise empty.
+    stacked : bool
+        Whether inner folds of the training tracks determine the weights of the members; otherwise they are equal.
     """
 
     name: str
     similarity: Spec | None = None
     label_similarity: Spec | None = None
     model: str | None = None
+    members: tuple[str, ...] = ()
+    stacked: bool = False
 
     @classmethod
     def parse(cls, text: str, label_similarity: Spec | None = None) -> Approach:
@@ -124,6 +131,9 @@ class Approach:
         """
         if self.model is not None:
             return "the embeddings of a saved network, which is not trained here, given to a learner"
+        if self.members:
+            weights = "weights from inner folds" if self.stacked else "equal weights"
+            return f"the mean of the predictions of {joined(self.members)}, with {weights}"
         if self.similarity is None:
             return _BASELINES[self.name]
         labels = "" if self.label_similarity in (None, self.similarity) else f" ({self.label_similarity})"
@@ -141,17 +151,17 @@ class Approach:
     @property
     def trains(self) -> bool:
         """Whether a network is trained."""
-        return self.name not in UNTRAINED_BASELINES and self.model is None
+        return self.name not in UNTRAINED_BASELINES and self.model is None and not self.members
 
     @property
     def learns(self) -> bool:
         """Whether a learner makes the predictions."""
-        return self.name not in ("nn", "chance")
+        return self.name not in ("nn", "chance") and not self.members
 
     @property
     def takes_features(self) -> bool:
-        """Whether it takes ``--features``: ``chance`` needs none, and a saved network has its own."""
-        return self.name != "chance" and self.model is None
+        """Whether it takes ``--features``: ``chance`` needs none, and saved networks and members have their own."""
+        return self.name != "chance" and self.model is None and not self.members
 
     @property
     def takes_network(self) -> bool:
@@ -173,7 +183,7 @@ class Method:
         None for ``stats`` and ``chance``, and for a saved network.
     approach : Approach
     learner : Spec or None
-        None for approaches without a learner: ``nn``, ``chance``.
+        None for approaches without a learner: ``nn``, ``chance``. A combined method has none of the three.
     """
 
     name: str
@@ -204,16 +214,16 @@ class Method:
         return self.name.removeprefix(with_learner if self.name.startswith(with_learner) else self.approach.name)
 
 
-def combine(
+def cross(
     features: Sequence[str], networks: Sequence[str], approaches: Iterable[Approach], learners: Sequence[Spec]
 ) -> tuple[Method, ...]:
-    """Combine every approach with every learner, network and features that it takes.
+    """Cross every approach with every learner, network and features that it takes.
 
     >>> svm, knn = Spec("svm"), Spec("knn")
-    >>> [method.name for method in combine(["logmel"], ["gru"], [Approach("nn"), Approach("fl")], [svm, knn])]
+    >>> [method.name for method in cross(["logmel"], ["gru"], [Approach("nn"), Approach("fl")], [svm, knn])]
     ['nn', 'fl+svm', 'fl+knn']
     >>> approaches = [Approach("fl"), Approach("stats"), Approach("chance")]
-    >>> [method.name for method in combine(["logmel", "chroma"], ["gru"], approaches, [svm])]
+    >>> [method.name for method in cross(["logmel", "chroma"], ["gru"], approaches, [svm])]
     ['fl@logmel', 'fl@chroma', 'stats@logmel', 'stats@chroma', 'chance']
     """
 
@@ -240,9 +250,9 @@ def columns(methods: Sequence[Method]) -> dict[str, list[str]]:
 
     Their names, unless they differ in network or features; then a column for each part in which some differ.
 
-    >>> columns(combine(["logmel"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
+    >>> columns(cross(["logmel"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
     {'approach': ['fl', 'chance']}
-    >>> columns(combine(["logmel", "chroma"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
+    >>> columns(cross(["logmel", "chroma"], ["gru"], [Approach("fl"), Approach("chance")], [Spec("svm")]))
     {'approach': ['fl', 'fl', 'chance'], 'features': ['logmel', 'chroma', '']}
     """
     parts: dict[str, list[Spec | str | None]] = {
@@ -258,8 +268,9 @@ def columns(methods: Sequence[Method]) -> dict[str, list[str]]:
 
 
 def by_training(methods: Iterable[Method]) -> list[tuple[Method, ...]]:
-    """Group methods by the training that they share."""
+    """Group methods by the training that they share; combined methods have none."""
     groups: dict[Training, list[Method]] = {}
     for method in methods:
-        groups.setdefault(method.training, []).append(method)
+        if not method.approach.members:
+            groups.setdefault(method.training, []).append(method)
     return [tuple(group) for group in groups.values()]

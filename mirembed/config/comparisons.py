@@ -26,7 +26,8 @@ class Comparisons:
     reference : str or None
         The method that the others are compared with; None if the pairs were listed.
     primary : tuple of (str, str)
-        Every trained method and the reference, or the pairs that were listed.
+        Every trained method and the reference, or the pairs that were listed. A combined method as reference comes
+        first in each pair, and is also compared with its members that are not trained.
     baselines : tuple of (str, str)
         The reference and every baseline without training; empty if the pairs were listed.
     """
@@ -37,12 +38,12 @@ class Comparisons:
 
     @classmethod
     def of(cls, methods: Sequence[Method], against: str | None = None, primary: Sequence[Pair] = ()) -> Comparisons:
-        """Choose the comparisons of methods; by default, those with the first one that is trained.
+        """Choose the comparisons of methods; by default, with the first combined one, or the first that is trained.
 
-        >>> from mirembed.config.approaches import Approach, combine
+        >>> from mirembed.config.approaches import Approach, cross
         >>> from mirembed.specs import Spec
         >>> approaches = [Approach("chance"), Approach("nn"), Approach("fl"), Approach("stats")]
-        >>> found = Comparisons.of(combine(["logmel"], ["gru"], approaches, [Spec("svm")]))
+        >>> found = Comparisons.of(cross(["logmel"], ["gru"], approaches, [Spec("svm")]))
         >>> found.primary, found.baselines
         ((('fl', 'nn'),), (('nn', 'chance'), ('nn', 'stats')))
 
@@ -73,12 +74,14 @@ class Comparisons:
             _check_known(against, names, f"--against {against}")
             if len(names) == 1:
                 raise SpecError(f"--against {against}: there is no other method to compare with it; add an --approach")
-        reference = next(iter([*trained, *names])) if against is None else against
+        members = {method.name: method.approach.members for method in methods if method.approach.members}
+        reference = next(iter([*members, *trained, *names])) if against is None else against
         others = [name for name in names if name != reference]
+        primary = [name for name in others if name in trained or name in members.get(reference, ())]
         return cls(
             reference,
-            tuple((name, reference) for name in others if name in trained),
-            tuple((reference, name) for name in others if name not in trained),
+            tuple((reference, name) if reference in members else (name, reference) for name in primary),
+            tuple((reference, name) for name in others if name not in primary),
         )
 
     @classmethod

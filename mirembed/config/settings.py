@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
 from mirembed.config import defaults
-from mirembed.config.approaches import Approach, Method, by_training, combine
+from mirembed.config.approaches import FROM, Approach, Method, by_training, cross
+from mirembed.config.combinations import Combination, Member, named, with_combined
 from mirembed.config.selection import EPOCH, Choice, checkpoints, parse_choices
 from mirembed.errors import SpecError
 from mirembed.specs import Spec, near_names
@@ -50,9 +51,12 @@ class Settings:
     features, network : tuple of str
         Each is combined with every approach that takes one. Features joined by ``+`` are stacked.
     approach, similarity : tuple of str
-        With ``from_`` they give `approaches`; ``rbf-sl`` if all are empty.
+        With ``from_`` they give `approaches`; ``rbf-sl`` if all are empty and ``combine`` lists no methods.
     from_ : tuple of str
         Models whose networks are used as they are: folders, or names in the store.
+    combine : tuple of str
+        Methods that average the predictions of others, which are added if they are missing; see
+        `mirembed.config.combinations`.
     label_similarity : str or None
         Compares labels; by default, labels are compared by the similarity that compares embeddings.
     learner : tuple of str
@@ -112,6 +116,7 @@ class Settings:
     approach: tuple[str, ...] = ()
     similarity: tuple[str, ...] = ()
     from_: tuple[str, ...] = ()
+    combine: tuple[str, ...] = ()
     label_similarity: str | None = None
     learner: tuple[str, ...] = (defaults.LEARNER,)
     epochs: int = defaults.EPOCHS
@@ -157,30 +162,49 @@ class Settings:
             if not 0 < size <= 1:
                 raise SpecError(f"--train-size is {size:g}: expected a share of the training tracks, such as 0.5")
         _refuse_repeats("--train-size", self.train_size)
+        _refuse_repeats("--combine", self.combine)
         choices = typing.get_args(Normalize)
         if self.normalize not in choices:
             raise SpecError(f"--normalize {self.normalize}: expected {' or '.join(choices)}")
 
     @property
     def approaches(self) -> tuple[Approach, ...]:
-        """The approaches that ``approach``, ``similarity`` and ``from_`` name.
+        """The approaches that ``approach``, ``similarity`` and ``from_`` name; members of ``combine`` may add others.
 
         Raises
         ------
         SpecError
-            If one is malformed or given twice, or ``label_similarity`` is given and no approach uses it.
+            If one is malformed or given twice.
         """
-        labels = None if self.label_similarity is None else Spec.parse(self.label_similarity)
         names = [*self.approach, *(f"{Spec.parse(similarity)}-sl" for similarity in self.similarity)]
-        if not names and not self.from_:
+        lists_all = bool(self.combine) and all(one.members for one in self.combinations)
+        if not names and not self.from_ and not lists_all:
             names = [defaults.APPROACH]
         saved = [Approach.of_model(model) for model in self.from_]
-        approaches = (*(Approach.parse(name, labels) for name in names), *saved)
-        if labels is not None and not any(approach.similarity for approach in approaches):
-            listed = ", ".join(approach.name for approach in approaches)
-            raise SpecError(f"--label-similarity {labels}: no approach given ({listed}) learns a similarity; omit it")
+        approaches = (*map(self._approach, names), *saved)
         _refuse_repeats("the approach", [approach.name for approach in approaches])
         return approaches
+
+    def _approach(self, name: str) -> Approach:
+        labels = None if self.label_similarity is None else Spec.parse(self.label_similarity)
+        return Approach.parse(name, labels)
+
+    @property
+    def used_approaches(self) -> tuple[Approach, ...]:
+        """The approaches of all methods that are not combined, each once."""
+        approaches = {method.approach.name: method.approach for method in self.methods if not method.approach.members}
+        return tuple(approaches.values())
+
+    @property
+    def combinations(self) -> list[Combination]:
+        """What ``combine`` asks for, parsed, each with a name.
+
+        Raises
+        ------
+        SpecError
+            If one is malformed, or two have the same name.
+        """
+        return named([Combination.parse(text) for text in self.combine])
 
     @property
     def learners(self) -> tuple[Spec, ...]:
@@ -195,9 +219,34 @@ class Settings:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """Every approach combined with the learners, networks and features that it takes."""
-        networks = [str(Spec.parse(network)) for network in self.network]
-        return combine(self.features, networks, self.approaches, self.learners)
+        """Every approach with the learners, networks and features that it takes; then what ``combine`` asks for.
+
+        Raises
+        ------
+        SpecError
+            If something is malformed, see `approaches`, `learners` and `mirembed.config.combinations`.
+        """
+        crossed = cross(self.features, self._networks, self.approaches, self.learners)
+        learners = [str(learner) for learner in self.learners]
+        flags = {"learner": learners, "network": self._networks, "features": self.features}
+        return with_combined(crossed, self.combinations, flags, self._approach)
+
+    @property
+    def _networks(self) -> list[str]:
+        return [str(Spec.parse(network)) for network in self.network]
+
+    @property
+    def all_features(self) -> tuple[str, ...]:
+        """The features of the flags, and those that members of ``combine`` name, each once."""
+        members = [text for one in self.combinations for text in one.members]
+        found = [Member.parse(text, self._networks).features for text in members if not text.startswith(FROM)]
+        return tuple(dict.fromkeys([*self.features, *(one for one in found if one)]))
+
+    def with_features(self, names: Mapping[str, str]) -> Settings:
+        """Return the settings with other names of `all_features`, by what they were."""
+        combined = [one.with_features(names, self._networks) for one in map(Combination.parse, self.combine)]
+        features = tuple(names[one] for one in self.features)
+        return replace(self, features=features, combine=tuple(map(str, combined)))
 
     @property
     def trainings(self) -> list[tuple[Method, ...]]:
@@ -227,17 +276,22 @@ class Settings:
         Raises
         ------
         SpecError
-            If something is malformed, see `approaches` and `learners`; or features, networks or an ensemble are given
-            that no approach uses, or inner folds where nothing is chosen.
+            If something is malformed, see `methods`; or features, networks, an ensemble or a similarity of labels are
+            given that no approach uses, or inner folds where nothing is chosen.
         """
         _ = self.methods, Spec.parse(self.optimizer), self.choices
         if self.inner_cv != defaults.INNER_FOLDS and not self.select:
             raise SpecError(f"--inner-cv {self.inner_cv}: nothing is chosen in inner folds; give --select, or omit it")
-        listed = ", ".join(approach.name for approach in self.approaches)
+        approaches = self.used_approaches
+        listed = ", ".join(approach.name for approach in approaches)
+        if self.label_similarity is not None and not any(approach.label_similarity for approach in approaches):
+            raise SpecError(
+                f"--label-similarity {self.label_similarity}: no approach given ({listed}) learns a similarity; omit it"
+            )
         uses = {
-            "features": any(approach.takes_features for approach in self.approaches),
-            "network": any(approach.takes_network for approach in self.approaches),
-            "ensemble": any(approach.takes_network for approach in self.approaches),
+            "features": any(method.features in self.features for method in self.methods),
+            "network": any(method.network in self._networks for method in self.methods),
+            "ensemble": any(approach.takes_network for approach in approaches),
         }
         for name, used in uses.items():
             given = getattr(self, name)
@@ -268,6 +322,8 @@ class Settings:
                 near = near_names(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
                 raise SpecError(f"{where}: unknown setting {name!r}; {hint}")
+            if name == "combine" and isinstance(value, list | tuple):
+                value = ["|".join(map(str, one)) if isinstance(one, list | tuple) else one for one in value]
             values[known[name].name] = _convert(value, wanted[known[name].name], f"{where}: {name}")
         reset: dict[str, Any] = {
             other: known[key(other)].default

@@ -441,10 +441,13 @@ def require_plugins(settings: Settings, registry: Registry, runs: Path) -> None:
     UnknownNameError
         If there is such a plugin. Missing plugins that no run knows are reported where they are used.
     """
-    specs: list[tuple[Kind, str]] = [("learner", learner.name) for learner in settings.learners]
-    specs += [("features", spec.name) for features in settings.features for spec in split_spec(features)]
-    specs += [("network", Spec.parse(network).name) for network in settings.network]
-    for approach in settings.approaches:
+    methods = settings.methods
+    learners = [*settings.learners, *(method.learner for method in methods if method.learner is not None)]
+    networks = dict.fromkeys([*settings.network, *(method.network for method in methods if method.network is not None)])
+    specs: list[tuple[Kind, str]] = [("learner", learner.name) for learner in learners]
+    specs += [("features", spec.name) for features in settings.all_features for spec in split_spec(features)]
+    specs += [("network", Spec.parse(network).name) for network in networks]
+    for approach in settings.used_approaches:
         both = (approach.similarity, approach.label_similarity)
         specs += [("similarity", spec.name) for spec in both if spec is not None]
     for kind, name in specs:

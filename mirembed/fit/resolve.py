@@ -34,17 +34,18 @@ def resolve_settings(settings: Settings, registry: Registry) -> tuple[Settings, 
     PluginError
         If features are unknown, or reject their parameters.
     """
-    features = [resolve_features(registry, text) for text in settings.features]
+    found = {text: resolve_features(registry, text) for text in settings.all_features}
+    features = list({one.spec: one for one in found.values()}.values())
     resolved = replace(
-        settings,
-        features=tuple(one.spec for one in features),
+        settings.with_features({text: one.spec for text, one in found.items()}),
         network=tuple(str(Spec.parse(network)) for network in settings.network),
         optimizer=str(Spec.parse(settings.optimizer)),
     )
-    if all(one.hop is None for one in features):
+    used = {method.features for method in resolved.methods}
+    if all(one.hop is None for one in features if one.spec in used or used == {None}):
         asked = {"--excerpt": settings.excerpt != default.EXCERPT, "--deltas": settings.deltas}
         for flag in [flag for flag, given in asked.items() if given]:
-            listed = ", ".join(resolved.features)
+            listed = ", ".join(one.spec for one in features if one.spec in used)
             raise SpecError(f"{flag}: a recording has a single frame of {listed}; omit {flag}")
     return resolved, features
 
@@ -80,14 +81,15 @@ def describe_plugins(
     methods = with_saved(settings.methods, saved)
     networks = dict.fromkeys(method.network for method in methods if method.network is not None)
     approaches = list({method.approach.name: method.approach for method in methods}.values())
+    learners = dict.fromkeys(map(str, [*settings.learners, *(one.learner for one in methods if one.learner)]))
     return {
         "features": {one.spec: one.to_json() for one in needed_features(features, methods, saved)},
         "networks": {spec: resolve_network(registry, spec).to_json() for spec in networks},
         "approaches": {approach.name: _describe_approach(approach, registry, saved) for approach in approaches},
         "methods": [_describe_method(method) for method in methods],
         "learners": {
-            str(learner): describe_learner(registry, learner, [a for a in approaches if a.learns or a.name == "nn"])
-            for learner in settings.learners
+            name: describe_learner(registry, Spec.parse(name), [a for a in approaches if a.learns or a.name == "nn"])
+            for name in learners
         },
     }
 
@@ -106,12 +108,14 @@ def _describe_approach(approach: Approach, registry: Registry, saved: Mapping[st
 
 
 def _describe_method(method: Method) -> dict[str, Any]:
+    approach = method.approach
     return {
         "name": method.name,
-        "approach": method.approach.name,
+        "approach": approach.name,
         "learner": None if method.learner is None else str(method.learner),
         "network": method.network,
         "features": method.features,
+        **({"members": list(approach.members), "stacked": approach.stacked} if approach.members else {}),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mirembed.config.approaches import Approach, Method
+from mirembed.config.approaches import Approach, Method, by_training
 from mirembed.config.comparisons import Comparisons
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.config.selection import EPOCH
@@ -347,7 +347,7 @@ def _read(run: RunFolder) -> RunRecord:
         elif problems := _incomplete(found, names, tests):
             raise ValueError(f"{PREDICTIONS} {problems[0]}")
         n_parts = len({(seed, fold) for seed, fold, _ in tests})
-        n_trainings = n_parts * len({method.training for method in methods})
+        n_trainings = n_parts * len(by_training(methods))
         return RunRecord(
             folder=run.folder,
             manifest=manifest,
@@ -376,6 +376,8 @@ def _by_method(table: pa.Table, task: Task) -> dict[str, Predictions]:
 def _method(content: Mapping[str, Any], approaches: Mapping[str, Any]) -> Method:
     learner = None if content["learner"] is None else Spec.parse(content["learner"])
     name = content["approach"]
+    if members := content.get("members"):
+        return Method(name, None, None, Approach(name, members=tuple(members), stacked=content["stacked"]), None)
     roles = approaches[name]
     model, labels = roles.get("model"), roles.get("label_similarity")
     if model is None:
