@@ -12,11 +12,12 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
+from mirembed.config.approaches import UNTRAINED_BASELINES
 from mirembed.datasets.catalog import card_of
 from mirembed.errors import MirembedError
-from mirembed.features.info import FeaturesInfo
+from mirembed.features.info import FeaturesInfo, distinct_parts
 from mirembed.hookspecs import Card, Classification, Regression, Tags, Task
-from mirembed.models.saved import read_manifest
+from mirembed.models.saved import features_in, read_manifest
 from mirembed.progress import counted, first_names
 from mirembed.provenance import recorded_plugins
 from mirembed.registry import Registry
@@ -82,7 +83,7 @@ def write_card(folder: Path, store: Store, registry: Registry, path: Path | None
         If the card cannot be written.
     """
     path = path or folder / CARD
-    text = model_card(folder, registry, evaluations(read_manifest(folder), store.runs))
+    text = model_card(folder, registry, evaluations(folder, store.runs))
     with writing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -92,11 +93,11 @@ def model_card(folder: Path, registry: Registry, scores: Sequence[Evaluation] = 
     """Return the card of a model as Markdown; see `write_card`."""
     manifest = read_manifest(folder)
     made, task = manifest["provenance"], task_from_json(manifest["task"])
-    dataset = made["dataset"]
+    dataset, parts = made["dataset"], _parts(folder)
     card = _dataset_card(registry, dataset["spec"])
     sections = {
-        "What it is for": _purpose(manifest, task),
-        "What it was trained on": _training(manifest, task, card),
+        "What it is for": _purpose(manifest, parts, task),
+        "What it was trained on": _training(manifest, parts, task, card),
         "How good it is": _scores(scores, made),
         "How to use it": _use(folder.name, task),
         "Licenses": _licenses(manifest, card),
@@ -106,23 +107,34 @@ def model_card(folder: Path, registry: Registry, scores: Sequence[Evaluation] = 
     return "\n".join([title, *(f"## {heading}\n\n{text}\n" for heading, text in sections.items())])
 
 
-def evaluations(manifest: Mapping[str, Any], runs: Path) -> list[Evaluation]:
+def _parts(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the manifests of the members of a combined model, or the only one, by the names of their methods."""
+    manifest = read_manifest(folder)
+    if "members" not in manifest:
+        return {manifest["provenance"]["approach"]: manifest}
+    return {one["name"]: read_manifest(folder / one["folder"]) for one in manifest["members"]}
+
+
+def evaluations(folder: Path, runs: Path) -> list[Evaluation]:
     """Return the finished runs of a store that evaluated the method of a model on its dataset.
 
     Damaged runs are left out, and so are models and runs that chose parameters with ``--select``, which may differ in
     every fold.
     """
+    manifest, parts = read_manifest(folder), list(_parts(folder).values())
     found = []
     for run in list_runs(runs):
         with contextlib.suppress(MirembedError, KeyError, OSError, TypeError, ValueError):
-            found += [one for member in run.members or [run] if (one := _evaluation(manifest, member)) is not None]
+            found += [
+                one for member in run.members or [run] if (one := _evaluation(manifest, parts, member)) is not None
+            ]
     return found
 
 
-def _evaluation(manifest: Mapping[str, Any], run: RunFolder) -> Evaluation | None:
+def _evaluation(manifest: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], run: RunFolder) -> Evaluation | None:
     content = run.manifest
     configuration = content["configuration"]
-    name = _method_of(manifest, configuration) if content["finished"] else None
+    name = _method_of(manifest, parts, configuration) if content["finished"] else None
     if name is None or name not in (scores := run.read_scores()):
         return None
     metric = headline(task_from_json(configuration["task"]), configuration["metric"]).name
@@ -136,7 +148,9 @@ def _evaluation(manifest: Mapping[str, Any], run: RunFolder) -> Evaluation | Non
     return Evaluation(run.folder.name, folds, metric, Interval(**scores[name][metric]))
 
 
-def _method_of(manifest: Mapping[str, Any], configuration: Mapping[str, Any]) -> str | None:
+def _method_of(
+    manifest: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], configuration: Mapping[str, Any]
+) -> str | None:
     """Return the method of a run that a model is one of; None if there is none."""
     made = manifest["provenance"]
     settings = made["settings"]
@@ -149,23 +163,35 @@ def _method_of(manifest: Mapping[str, Any], configuration: Mapping[str, Any]) ->
         or any(settings.get(name) != configuration.get(name) for name in _SETTINGS)
     ):
         return None
-    digests = FeaturesInfo.from_json(manifest["features"]).digests
-    for method in configuration["methods"]:
-        name, learner, features, network = (method[key] for key in ("approach", "learner", "features", "network"))
-        if name != made["approach"] or features is None or network is None:
-            continue
-        pairs = [
-            (made["learner"], None if learner is None else configuration["learners"][learner]),
-            (manifest["network"]["plugin"], configuration["networks"][network]["plugin"]),
-            *(
-                (settings["approaches"][name].get(role), configuration["approaches"][name].get(role))
-                for role in ("similarity", "label_similarity")
-            ),
-        ]
-        known = FeaturesInfo.from_json(configuration["features"][features]).digests
-        if known == digests and all(_identity(one) == _identity(other) for one, other in pairs):
+    methods = configuration["methods"]
+    names = [next((one["name"] for one in methods if _is_of(part, one, configuration)), None) for part in parts]
+    if "members" not in manifest:
+        return names[0]
+    [own] = (one for one in settings["methods"] if one["name"] == made["approach"])
+    for method in methods:
+        if sorted(method.get("members", ())) == sorted(map(str, names)) and method["stacked"] == own["stacked"]:
             return str(method["name"])
     return None
+
+
+def _is_of(manifest: Mapping[str, Any], method: Mapping[str, Any], configuration: Mapping[str, Any]) -> bool:
+    """Whether a model of one network or baseline is of a method of a run."""
+    made = manifest["provenance"]
+    name, learner, features, network = (method[key] for key in ("approach", "learner", "features", "network"))
+    if name != made["approach"] or features is None or (network is None) != (manifest["network"] is None):
+        return False
+    pairs = [
+        (made["learner"], None if learner is None else configuration["learners"][learner]),
+        *(
+            (made["settings"]["approaches"][name].get(role), configuration["approaches"][name].get(role))
+            for role in ("similarity", "label_similarity")
+        ),
+    ]
+    if network is not None:
+        pairs.append((manifest["network"]["plugin"], configuration["networks"][network]["plugin"]))
+    known = FeaturesInfo.from_json(configuration["features"][features]).digests
+    of_model = [part.digest for part in distinct_parts(features_in(manifest))]
+    return known == of_model and all(_identity(one) == _identity(other) for one, other in pairs)
 
 
 def _identity(plugin: Mapping[str, Any] | None) -> list[Any]:
@@ -182,20 +208,39 @@ def _dataset_card(registry: Registry, spec: str) -> Card | None:
 # ---- sections -------------------------------------------------------------------------------------------------------
 
 
-def _purpose(manifest: Mapping[str, Any], task: Task) -> str:
-    made, features = manifest["provenance"], FeaturesInfo.from_json(manifest["features"])
-    units = manifest["network"]["units"] * manifest["network"]["members"]
+def _purpose(manifest: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]], task: Task) -> str:
+    made = manifest["provenance"]
+    is_combined = "members" in manifest
     learner = made.get("learner")
     by = "the output layer of its network" if learner is None else f"the learner `{learner['spec']}`"
-    return (
-        f"It turns the audio of a track into an embedding of {units} values, and predicts {_predicted(task)} with {by}."
-        "\n\n"
-        "| | |\n|---|---|\n"
-        f"| approach | `{made['approach']}` |\n"
-        f"| features | `{features.spec}`: {counted(features.values, 'value')} per frame |\n"
-        f"| network | `{manifest['network']['spec']}` |\n"
-        f"| similar tracks | ranked by {_similarity(made)} |"
-    )
+    if is_combined:
+        by = "the mean of the predictions of its members"
+    lines = [
+        f"It turns the audio of a track into an embedding of {manifest['units']} values, and predicts "
+        f"{_predicted(task)} with {by}.\n",
+        "| | |\n|---|---|",
+        f"| approach | `{made['approach']}` |",
+        *(f"| features | `{one.spec}`: {counted(one.values, 'value')} per frame |" for one in features_in(manifest)),
+        *([] if is_combined else [f"| network | {_network(manifest)} |"]),
+        f"| similar tracks | ranked by {_similarity(made)} |",
+    ]
+    if is_combined:
+        lines += ["", "| member | weight | features | network | learner |", "|---|---|---|---|---|"]
+        pairs = zip(manifest["members"], parts.values(), strict=True)
+        lines += [f"| `{one['name']}` | {one['weight']:.3g} | {_in_row(part)} |" for one, part in pairs]
+    return "\n".join(lines)
+
+
+def _in_row(manifest: Mapping[str, Any]) -> str:
+    """Return features, network and learner of a member as cells of a table."""
+    [features] = features_in(manifest)
+    learner = manifest["provenance"]["learner"]
+    return " | ".join([f"`{features.spec}`", _network(manifest), f"`{learner['spec']}`" if learner else "none"])
+
+
+def _network(manifest: Mapping[str, Any]) -> str:
+    network = manifest["network"]
+    return "none: mean and standard deviation over time" if network is None else f"`{network['spec']}`"
 
 
 def _predicted(task: Task) -> str:
@@ -208,7 +253,9 @@ def _similarity(made: Mapping[str, Any]) -> str:
     return f"the learned similarity `{learned['spec']}`" if learned else "cosine similarity"
 
 
-def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str:
+def _training(
+    manifest: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]], task: Task, card: Card | None
+) -> str:
     made = manifest["provenance"]
     dataset, settings = made["dataset"], made["settings"]
     title = f"`{dataset['spec']}`" + (f" ({card.title})" if card and card.n_tracks else "")  # not of the user's files
@@ -222,9 +269,9 @@ def _training(manifest: Mapping[str, Any], task: Task, card: Card | None) -> str
     if origin := made.get("network_from"):
         source = f"{origin['model']}, trained on {origin['dataset']['spec']}"
         lines.append(f"Only its learner was fitted; the network is that of {source}.")
-    lines.append(
-        f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`, seed {made['seed']}. Made by:"
-    )
+    trained = any(part["provenance"]["approach"] not in UNTRAINED_BASELINES for part in parts.values())
+    training = f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`" if trained else "Not trained"
+    lines.append(f"{training}, seed {made['seed']}. Made by:")
     lines[-1] += f"\n\n```console\n$ {made['command']}\n```"
     return " ".join(lines)
 

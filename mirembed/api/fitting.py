@@ -103,6 +103,7 @@ def fit_models(
     from mirembed.datasets.changes import noting_changes
     from mirembed.fit import fit as run
     from mirembed.fit import transfer
+    from mirembed.fit.combining import saved_methods
     from mirembed.fit.names import check_name
     from mirembed.fit.resolve import resolve_settings
     from mirembed.fit.saved import SavedNetwork, needed_features
@@ -112,7 +113,7 @@ def fit_models(
 
     if from_ is None:
         settings, given_features = resolve_settings(settings, registry)
-        check_name(store.models, name, [method.name for method in settings.methods])
+        check_name(store.models, name, [method.name for method in saved_methods(settings.methods)])
         needed = needed_features(given_features, settings.methods, {})
     else:
         saved = SavedNetwork.open(store.models, from_)
@@ -174,13 +175,14 @@ def fit(
     dataset: str | None = None,
     *,
     store: StoreLike = None,
-    features: str | None = None,
-    network: str | None = None,
-    similarity: str | None = None,
-    approach: str | None = None,
+    features: str | Sequence[str] | None = None,
+    network: str | Sequence[str] | None = None,
+    similarity: str | Sequence[str] | None = None,
+    approach: str | Sequence[str] | None = None,
     label_similarity: str | None = None,
     learner: str | None = None,
     from_: PathLike | None = None,
+    combine: str | Sequence[str | Sequence[str]] | None = None,
     epochs: int | None = None,
     batch: int | None = None,
     optimizer: str | None = None,
@@ -213,20 +215,23 @@ def fit(
         A dataset of the store. Default: the only one.
     store : path or Store, optional
         Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
-    features : str, optional
-        Default: ``"logmel"``.
-    network : str, optional
+    features : str or sequence of str, optional
+        Default: ``"logmel"``. Several, as of the next three, are for ``combine``.
+    network : str or sequence of str, optional
         Default: ``"gru"``.
-    similarity : str, optional
+    similarity : str or sequence of str, optional
         The similarity to learn, such as ``"rbf"`` (default) or ``"rbf:gamma=2"``.
-    approach : str, optional
-        Instead of a similarity: ``"nn"``, ``"fl"`` or ``"SPEC-sl"``.
+    approach : str or sequence of str, optional
+        Instead of a similarity: ``"nn"``, ``"fl"``, ``"SPEC-sl"``, or a baseline without training, such as ``"stats"``.
     label_similarity : str, optional
         Similarity of the labels, if it differs from that of the embeddings.
     learner : str, optional
         Default: ``"svm"``.
     from_ : path, optional
         Reuse the network of this model (a folder, or a name in the store); fit only a learner.
+    combine : str or sequence, optional
+        Methods whose predictions one model averages, such as ``"rbf-sl|stats"`` or ``[["rbf-sl", "stats"]]``;
+        see `mirembed.evaluate`.
     epochs : int, optional
         Passes over the training tracks. Default: 400.
     batch : int, optional
@@ -270,15 +275,17 @@ def fit(
     MirembedError
         An argument is invalid, the store lacks the dataset or its features, a plugin fails, or the name is taken.
     """
+    from mirembed.fit.combining import saved_methods
     from mirembed.workers.executor import prepare_trainings
 
     words = words_of(fit, locals())
     number_of("seed", seed, least=0)  # an evaluation takes several
     settings = fit_settings(given_words(words, NO_SETTINGS), "fit()", transfers=from_ is not None)
-    if len(settings.methods) > 1:
-        named = ", ".join(method.name for method in settings.methods)
+    saved = saved_methods(settings.methods)
+    if len(saved) > 1:
+        named = ", ".join(method.name for method in saved)
         raise SpecError(
-            f"fit() fits one model, and this would fit {len(settings.methods)} ({named}); call it once for each"
+            f"fit() fits one model, and this would fit {len(saved)} ({named}); call it once for each, or combine them"
         )
     spec, workers = dataset_of(dataset), number_of("jobs", jobs)
     texts = {"name": name, "exclude": exclude, "command": command}

@@ -34,6 +34,7 @@ def fit(
             "--from", metavar="MODEL", help="Reuse the network of this model; fit only a learner to this dataset."
         ),
     ] = None,
+    combine: options.Combine = None,
     epochs: options.Epochs = None,
     batch: options.Batch = None,
     optimizer: options.Optimizer = None,

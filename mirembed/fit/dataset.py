@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,6 +17,7 @@ from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.features.info import distinct_parts
 from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
+from mirembed.fit.combining import combine_saved, member_folders, saved_methods
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving, wanted_names
 from mirembed.fit.resolve import (
@@ -29,6 +30,9 @@ from mirembed.fit.resolve import (
 from mirembed.fit.saved import learned_approach, network_origin
 from mirembed.fit.selection import fit_selected, is_resumed, total_epochs
 from mirembed.hookspecs import Classification, Tags
+from mirembed.models.averaging import equal_weights
+from mirembed.models.base import AnyModel
+from mirembed.models.combined import CombinedModel, load_model
 from mirembed.models.estimators import check_storable
 from mirembed.models.inference import embed_frames
 from mirembed.models.learners import check_learners, describe_learner, fit_learner
@@ -90,11 +94,15 @@ class FittedModel:
 
 @dataclass(frozen=True)
 class _Training:
-    """A network to train, the folders of its models by method, the store for their embeddings, and what is chosen."""
+    """A network to train, the folders of its models by method, the store for their embeddings, and what is chosen.
+
+    ``members`` are the methods whose models become part of combined ones; their embeddings are not stored.
+    """
 
     job: Job
     tracks: Tracks
     folders: Mapping[str, Path]
+    members: Collection[str]
     store: Path
     selection: Selection | None = None
 
@@ -122,7 +130,7 @@ def fit(
     command: str = "",
     progress: Progress = NO_PROGRESS,
 ) -> list[FittedModel]:
-    """Train on all tracks and save one model for each method.
+    """Train on all tracks and save one model for each method; a combined method and its members are one model.
 
     The same call resumes an interrupted fit from its last checkpoint.
 
@@ -165,7 +173,7 @@ def fit(
         raise SpecError(
             "--approach chance uses no audio, so there is no model to save; use `mirembed evaluate` to score it"
         )
-    methods: Sequence[Method] = settings.methods
+    methods: Sequence[Method] = [method for some in settings.trainings for method in some]
     selection = None
     if settings.select:
         selection = _plan_selection(settings, tracks, registry, plugins, seed)
@@ -188,14 +196,17 @@ def fit(
     made = {"dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
     configuration = {**described, **selected, **made}
     digest = content_digest(configuration)
-    wanted = wanted_names(tracks.info.spec, [method.name for method in settings.methods], name)
+    saved = saved_methods(settings.methods)
+    wanted = wanted_names(tracks.info.spec, [method.name for method in saved], name)
     provenance = {**training_provenance(tracks, described, seed, command), "fit": digest}
     if changed := obstacles(models, configuration):
         progress.note(f"fitting from the start, because the interrupted fit cannot be resumed: {describe(changed)}")
-    with reserving(models, configuration, wanted, exact=name is not None) as folders, tracks.in_use():
-        for method, folder in folders.items():
+    with reserving(models, configuration, wanted, exact=name is not None) as reserved, tracks.in_use():
+        for method, folder in reserved.items():
             if folder.name != wanted[method]:
                 progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
+        members = member_folders(models, settings.methods, digest)
+        folders = {**reserved, **members}
         trainings = [
             _Training(
                 Job.of(
@@ -211,6 +222,7 @@ def fit(
                 ),
                 tracks,
                 folders,
+                members.keys(),
                 store.root,
                 None if selection is None else selection.of(methods),
             )
@@ -222,12 +234,25 @@ def fit(
         networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
         description = f"training{networks} for {counted(settings.epochs, 'epoch')}"
         fitted: dict[str, FittedModel] = {}
-        for _, saved in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
-            fitted |= {model.approach: model for model in saved}
-        return [_embed_others(fitted[method.name], tracks, store, registry, progress) for method in settings.methods]
+        embeddings: dict[str, NDArray[np.float32]] = {}
+        for _, done in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
+            fitted |= {model.approach: model for model in done.models}
+            embeddings |= done.embeddings
+        for one in saved:
+            if one.approach.members:
+                fitted[one.name] = _save_combined(one, folders, embeddings, provenance, tracks, store, registry)
+        return [_embed_others(fitted[one.name], tracks, store, registry, progress) for one in saved]
 
 
-def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[FittedModel]:
+@dataclass(frozen=True)
+class _Trained:
+    """The models of a training, and the embeddings of all tracks by the members of combined ones, by method."""
+
+    models: list[FittedModel]
+    embeddings: dict[str, NDArray[np.float32]]
+
+
+def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> _Trained:
     """Train a network, and save its models and their embeddings; runs in a worker.
 
     Models that an interrupted fit has saved are kept. All tracks are embedded once for all models.
@@ -241,20 +266,46 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> list[
             if fitted.embeddings is not None:
                 embeddings[_of_network(next(iter(fitted.models.values())))] = fitted.embeddings
     on_epoch(total_epochs(job, training.selection))
-    saved = []
+    trained = _Trained([], {})
     for method in job.methods:
         folder = training.folders[method.name]
         model = _save_model(models.get(method.name), folder, method.learner, registry, Store(training.store))
         network = _of_network(model)
         if network not in embeddings:
             embeddings[network] = model.embed(job.frames.open(), job.frames.starts, job.frames.lengths)
+        if method.name in training.members:
+            trained.embeddings[method.name] = embeddings[network]
+            continue
         path = _save_embeddings(model, Store(training.store), training.tracks, embeddings[network])
-        made = model.provenance
-        saved.append(FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model)))
-    return saved
+        trained.models.append(_fitted(method, model, folder, path))
+    return trained
 
 
-def _chosen(model: Model) -> dict[str, str]:
+def _save_combined(
+    method: Method,
+    folders: Mapping[str, Path],
+    embeddings: Mapping[str, NDArray[np.float32]],
+    provenance: Mapping[str, Any],
+    tracks: Tracks,
+    store: Store,
+    registry: Registry,
+) -> FittedModel:
+    """Save the model of a combined method, unless an interrupted fit has saved it already, and its embeddings."""
+    folder, names = folders[method.name], method.approach.members
+    if not folder.exists():
+        weights = equal_weights(len(names))
+        combine_saved(method, folders, embeddings, weights, provenance, registry).save(folder)
+    model = CombinedModel.load(folder, registry)
+    path = _save_embeddings(model, store, tracks, model.join([embeddings[name] for name in names]))
+    return _fitted(method, model, folder, path)
+
+
+def _fitted(method: Method, model: AnyModel, folder: Path, path: Path) -> FittedModel:
+    made = model.provenance
+    return FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model))
+
+
+def _chosen(model: AnyModel) -> dict[str, str]:
     """Return what was chosen for a model, by the name of the choice."""
     return dict(model.provenance.get("selection", {}).get("chosen", {}))
 
@@ -282,7 +333,12 @@ def _plan_selection(
     return Selection(
         headline(tracks.task, settings.metric).name,
         tuple(choice.name for choice in settings.choices),
-        plan_candidates(settings, settings.methods, registry, describe_settings(settings, plugins)),
+        plan_candidates(
+            settings,
+            [method for some in settings.trainings for method in some],
+            registry,
+            describe_settings(settings, plugins),
+        ),
         draw_inner_folds(
             tracks.task,
             tracks.label_array,
@@ -424,7 +480,7 @@ def _audio_hashes(recordings: Iterable[str], facts: Mapping[str, RecordingFacts]
     return [audio_hash for name in recordings if name in facts and (audio_hash := facts[name].audio_hash)]
 
 
-def _save_embeddings(model: Model, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
+def _save_embeddings(model: AnyModel, store: Store, tracks: Tracks, embeddings: NDArray[np.float32]) -> Path:
     stored = store.embeddings(model.provenance["name"])
     vectors = dict(zip(tracks.recordings, embeddings, strict=True))
     facts = facts_of_frames(store, model.parts)
@@ -448,7 +504,7 @@ def _embed_others(
     others = {recording for recording in listed.values() if recording in facts} - embedded
     if others:
         progress.start("embedding the other tracks", len(others))
-        model, n_done = Model.load(folder, registry), 0
+        model, n_done = load_model(folder, registry), 0
         with stored.lock():
             for vectors in embed_frames(model, store, others, progress):
                 stored.append(digest, EmbeddingRows.of(vectors, facts, {*model.recordings, *model.audio_hashes}))

@@ -5,6 +5,7 @@ The folder ``.checkpoints`` beside the models holds for each unfinished fit::
     DIGEST.json                       the names of its models, and its configuration
     DIGEST.lock                       held while it runs
     TRAINING-DIGEST.safetensors       where an interrupted training resumes from
+    METHOD-DIGEST.member              a fitted member of a combined model that is not saved yet
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mirembed.differences import ask_the_same, made_with
 from mirembed.errors import ModelError, SpecError, StoreBusyError, StoreError
 from mirembed.interruption import interruptible
 from mirembed.provenance import content_digest
-from mirembed.store.files import locked, read_json, write_json
+from mirembed.store.files import delete, locked, read_json, write_json
 from mirembed.store.root import slug
 
 _FOLDER = ".checkpoints"
@@ -76,6 +77,11 @@ def wanted_names(dataset: str, methods: Collection[str], name: str | None) -> di
     return {method: name if len(methods) == 1 else f"{name}-{slug(method)}" for method in methods}
 
 
+def work_folder(models: Path) -> Path:
+    """Return the folder of what unfinished fits keep."""
+    return models / _FOLDER
+
+
 def checkpoint(models: Path, training: str, digest: str) -> Path:
     """Return the checkpoint file of a training of the fit ``digest``."""
     return models / _FOLDER / f"{slug(training)}-{digest}.safetensors"
@@ -129,7 +135,7 @@ def reserving(
         with _lock(folder / ".lock", wait=True):
             for finished in (digest, *_superseded(models, configuration)):
                 for path in folder.glob(f"*{finished}.*"):
-                    path.unlink()
+                    delete(path)
 
 
 def obstacles(models: Path, configuration: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.features.info import FeaturesInfo, FeaturesPart, distinct_parts
 from mirembed.hookspecs import Task
-from mirembed.models.saved import identity, write_manifest
+from mirembed.models.saved import checked_manifest, identity, reading_model, write_manifest
+from mirembed.registry import Registry
 from mirembed.store.files import writing
 from mirembed.store.rows import task_to_json
 
@@ -160,6 +161,30 @@ class AnyModel(ABC):
             }
             write_manifest(temporary, {**content, **self._write(temporary)})
         self.provenance = {**self.provenance, **identity(folder)}
+
+    @classmethod
+    def load(cls, folder: Path, registry: Registry) -> Self:
+        """Read a model of this kind; `mirembed.models.combined.load_model` reads any.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+        registry : Registry
+            Only types of scikit-learn, numpy, scipy and the installed plugins of the model's learners are loaded.
+
+        Raises
+        ------
+        ModelError
+            If the folder is not a model, is damaged, has another format, or holds a learner of types that are not
+            allowed.
+        """
+        with reading_model(folder):
+            return cls.assemble(folder, checked_manifest(folder), registry)
+
+    @classmethod
+    @abstractmethod
+    def assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Self:
+        """Read a model whose manifest has been read and checked; see `load`."""
 
     @abstractmethod
     def _write(self, folder: Path) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,8 +151,8 @@ class CombinedModel(AnyModel):
         return {"members": described}
 
     @classmethod
-    def assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> CombinedModel:
-        """Read a model whose manifest has been read and checked."""
+    def assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Self:
+        """See `AnyModel`."""
         members = {one["name"]: Model.load(folder / one["folder"], registry) for one in manifest["members"]}
         arrays = load_file(folder / NETWORK)
         found = cls(
@@ -173,22 +173,10 @@ class CombinedModel(AnyModel):
 
 
 def load_model(folder: Path, registry: Registry) -> AnyModel:
-    """Read a model of any kind.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-    registry : Registry
-        Only types of scikit-learn, numpy, scipy and the installed plugins of the model's learners are loaded.
-
-    Raises
-    ------
-    ModelError
-        If the folder is not a model, is damaged, has another format, or holds a learner of types that are not allowed.
-    """
+    """Read a model of any kind; see `AnyModel.load`."""
     with reading_model(folder):
         manifest = checked_manifest(folder)
-        kind = CombinedModel if "members" in manifest else Model
+        kind: type[AnyModel] = CombinedModel if "members" in manifest else Model
         return kind.assemble(folder, manifest, registry)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from mirembed.models.calibration import Calibration, decision_values, normalized
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.outputs import predictions, tag_scores
-from mirembed.models.saved import LEARNER, NETWORK, checked_manifest, features_in, identity, reading_model
+from mirembed.models.saved import LEARNER, NETWORK, features_in, identity
 from mirembed.registry import Registry
 from mirembed.store.rows import tags_of, task_from_json
 from mirembed.training.engine import make_engine
@@ -238,27 +238,8 @@ class Model(AnyModel):
         }
 
     @classmethod
-    def load(cls, folder: Path, registry: Registry) -> Model:
-        """Read a model.
-
-        Parameters
-        ----------
-        folder : pathlib.Path
-        registry : Registry
-            Only types of scikit-learn, numpy, scipy and the installed plugin of the model's learner are loaded.
-
-        Raises
-        ------
-        ModelError
-            If the folder is not a model, is damaged, has another format, or holds a learner of types that are not
-            allowed.
-        """
-        with reading_model(folder):
-            return cls.assemble(folder, checked_manifest(folder), registry)
-
-    @classmethod
-    def assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Model:
-        """Read a model whose manifest has been read and checked."""
+    def assemble(cls, folder: Path, manifest: Mapping[str, Any], registry: Registry) -> Self:
+        """See `AnyModel`."""
         arrays = load_file(folder / NETWORK)
 
         def part(prefix: str) -> dict[str, NDArray[Any]]:
