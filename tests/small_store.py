@@ -180,7 +180,7 @@ def experiment(*approaches: str, **settings: Any) -> Settings:
         settings["learner"] = (settings["learner"],)
     described = Settings(approach=approaches, **{**short, **settings})
     is_free = "network" not in settings and described.engine != "numba"
-    if is_free and any(approach.takes_network for approach in described.approaches):
+    if is_free and any(approach.takes_network for approach in described.used_approaches):
         return replace(described, network=("mlp",))
     return described
 

@@ -77,11 +77,11 @@ class Comparisons:
         members = {method.name: method.approach.members for method in methods if method.approach.members}
         reference = next(iter([*members, *trained, *names])) if against is None else against
         others = [name for name in names if name != reference]
-        primary = [name for name in others if name in trained or name in members.get(reference, ())]
+        declared = [name for name in others if name in trained or name in members.get(reference, ())]
         return cls(
             reference,
-            tuple((reference, name) if reference in members else (name, reference) for name in primary),
-            tuple((reference, name) for name in others if name not in primary),
+            tuple((reference, name) if reference in members else (name, reference) for name in declared),
+            tuple((reference, name) for name in others if name not in declared),
         )
 
     @classmethod

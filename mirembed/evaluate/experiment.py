@@ -365,9 +365,11 @@ def _train_and_score(planned: PlannedRun, run: RunFolder, jobs: int, progress: P
     with planned.tracks.in_use():
         embed_missing(trainings, jobs, progress)
         _run_missing(trainings, jobs, progress)
-    methods = [method.name for method in planned.methods]
-    predictions = run.merge_parts([training.part for training in trainings], methods)
-    notes += _model_notes(trainings, progress)
+    parts = [training.part for training in trainings]
+    predictions, about_combined = run.merge_parts(parts, planned.methods, planned.tracks.task)
+    for note in about_combined:
+        progress.note(note)
+    notes += [*_model_notes(trainings, progress), *about_combined]
     scores = _score_all(planned, predictions)
     for warning in zero_width_warnings(scores):
         progress.note(warning)

@@ -36,10 +36,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mirembed.config.approaches import Method
 from mirembed.config.files import EXPERIMENT_FILE
 from mirembed.differences import ask_the_same, describe, differing_settings, made_with
 from mirembed.errors import StoreError
+from mirembed.hookspecs import Task
 from mirembed.provenance import content_digest
+from mirembed.runs.combined import combine_predictions
 from mirembed.runs.tables import TRAINED, cost_table, curves_table, selection_table, with_epoch
 from mirembed.store.files import (
     exclusive,
@@ -423,18 +426,22 @@ class RunFolder:
         path = self.folder / SCORES
         return dict(read_json(path)) if path.exists() else {}
 
-    def merge_parts(self, parts: Sequence[PartFolder], methods: Sequence[str]) -> pa.Table:
-        """Merge all trainings into the tables of the run, and return its predictions.
+    def merge_parts(
+        self, parts: Sequence[PartFolder], methods: Sequence[Method], task: Task
+    ) -> tuple[pa.Table, list[str]]:
+        """Merge all trainings into the tables of the run; return its predictions, and notes about combined methods.
 
         Parameters
         ----------
         parts : sequence of PartFolder
             By seed and fold.
-        methods : sequence of str
+        methods : sequence of Method
             All methods of the run, in the order that the tables get.
+        task : Classification, Tags or Regression
         """
-        order = {method: position for position, method in enumerate(methods)}
+        order = {method.name: position for position, method in enumerate(methods)}
         predictions = [read_table(part.folder / PREDICTIONS) for part in parts]
+        combined = combine_predictions(pa.concat_tables(predictions), methods, task)
 
         def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
             table = pa.concat_tables(tables)
@@ -443,7 +450,7 @@ class RunFolder:
             write_table(self.folder / name, table)
             return table
 
-        merged = merge(PREDICTIONS, predictions)
+        merged = merge(PREDICTIONS, [*predictions, *combined.tables])
         if checkpoints := [read_table(path) for part in parts if (path := part.folder / CHECKPOINTS).exists()]:
             merge(CHECKPOINTS, checkpoints)
         for part in parts:
@@ -454,7 +461,7 @@ class RunFolder:
         write_table(self.folder / CURVES, curves_table([one for part in parts for one in part.read_losses()]))
         of_parts = [part.read_final_cost() for part in parts]
         write_table(self.folder / COST, cost_table(list(zip(predictions, of_parts, strict=True))))
-        return merged
+        return merged, combined.notes
 
     def finish(self) -> None:
         """Mark the run as finished and delete the files of its parts and checkpoints."""

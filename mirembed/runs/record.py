@@ -21,6 +21,7 @@ from mirembed.errors import EvaluationError, StoreError
 from mirembed.hookspecs import Task
 from mirembed.interruption import interruptible
 from mirembed.progress import counted
+from mirembed.runs.combined import combine_predictions
 from mirembed.runs.cost import MethodsCost, costs
 from mirembed.runs.folder import CURVES, FOLDS, PREDICTIONS, SCORES, RunFolder
 from mirembed.runs.scores import FoldScores, Line, Scores, fold_scores, over_folds, score
@@ -341,6 +342,8 @@ def _read(run: RunFolder) -> RunRecord:
         tests = sorted(table_rows(folds, *KEYS))
         groups = _groups(folds)
         table = run.read_predictions()
+        if table is not None and not manifest["finished"]:
+            table = pa.concat_tables([table, *combine_predictions(table, methods, task).tables])
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
             found = _finished_by_all(found, names)
