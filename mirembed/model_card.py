@@ -270,7 +270,11 @@ def _training(
         source = f"{origin['model']}, trained on {origin['dataset']['spec']}"
         lines.append(f"Only its learner was fitted; the network is that of {source}.")
     trained = any(part["provenance"]["approach"] not in UNTRAINED_BASELINES for part in parts.values())
-    training = f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`" if trained else "No network was trained"
+    training = (
+        f"{counted(settings['epochs'], 'epoch')} with `{settings['optimizer']}`"
+        if trained
+        else "No network was trained"
+    )
     lines.append(f"{training}, seed {made['seed']}. Made by:")
     lines[-1] += f"\n\n```console\n$ {made['command']}\n```"
     return " ".join(lines)

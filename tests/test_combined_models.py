@@ -85,7 +85,7 @@ class Fitted:
     """A store with the combined model ``folder-both``, and the folder ``alone`` with each member, fitted by itself."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = Store(folder / "store")
+        self.root, self.store = folder, Store(folder / "store")
         self.folder = self.store.models / "folder-both"
         self.models = folder / "alone"
 
@@ -93,9 +93,10 @@ class Fitted:
         store = write(self.store.root)
         add_chroma(store)
         tracks = both(store)
+        other = Store(Path(shutil.copytree(store.root, self.root / "other")))
         fit(tracks, store, store.models, combine=(COMBINE,))
-        fit(tracks, store, self.models, "rbf-sl", "nn")
-        fit(tracks, store, self.models, "stats", features=("logmel+chroma",))
+        fit(tracks, other, self.models, "rbf-sl", "nn")
+        fit(tracks, other, self.models, "stats", features=("logmel+chroma",))
 
     @property
     def model(self) -> CombinedModel:
@@ -192,12 +193,8 @@ def test_fitted_to_the_training_tracks_of_a_fold_it_predicts_what_the_evaluation
         of_method = {row["id"]: row for row in rows if row["method"] == name}
         assert of_method.keys() == tested
         vectors = np.array([found[by_id[track]] for track in of_method])
-        position = list(MEMBERS).index(name) if name in MEMBERS else None
-        of_one = (
-            outputs(model, vectors)
-            if position is None
-            else outputs(model.members[name], model.split(vectors)[position])
-        )
+        split = dict(zip(MEMBERS, model.split(vectors), strict=True))
+        of_one = outputs(model, vectors) if name == "both" else outputs(model.members[name], split[name])
         check_predictions(model.task, of_one, list(of_method.values()))
 
 
@@ -259,17 +256,18 @@ def test_an_interrupted_fit_keeps_the_finished_members(classes, tmp_path, monkey
     def interrupt(*arguments: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
+    store = Store(Path(shutil.copytree(classes.store.root, tmp_path / "store")))
     monkeypatch.setattr(Model, "save", saving)
     with monkeypatch.context() as patch:
         patch.setattr(CombinedModel, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            fit(classes.tracks, classes.store, tmp_path, combine=(COMBINE,))
+            fit(classes.tracks, store, tmp_path / "models", combine=(COMBINE,))
     fitted = [name for name in calls if name.endswith(".member")]
     assert len(fitted) == 3
-    [entry] = fit(classes.tracks, classes.store, tmp_path, combine=(COMBINE,))
+    [entry] = fit(classes.tracks, store, tmp_path / "models", combine=(COMBINE,))
     assert [name for name in calls if name.endswith(".member")] == fitted
     assert load_model(entry.folder, REGISTRY).trained_on == classes.model.trained_on
-    assert not list((tmp_path / ".checkpoints").glob("*.member"))
+    assert not list((tmp_path / "models" / ".checkpoints").glob("*.member"))
 
 
 def test_what_its_members_take_is_used(classes, tmp_path):
@@ -395,7 +393,7 @@ def test_every_command_that_takes_a_model_takes_a_combined_one(here, capsys):
     assert len(run("predict", "both", "music")["predictions"]) == 9
     assert len(next(iter(run("embed", "both", "music/low")["embeddings"].values()))) == load("both", store="s").units
     assert len(run("similar", "both", "low/low-2.wav", "--top", "3")["neighbors"]) == 3
-    assert len(run("playlist", "both", "low/low-2.wav", "--length", "4")["tracks"]) == 4
+    assert len(run("playlist", "both", "--seed", "low/low-2.wav", "--length", "4")["tracks"]) == 4
     assert run("tag", "both", "--field", "mood")["written"] is None
     run("map", "both", "--out", "map.parquet")
     run("duplicates", "both")

@@ -78,4 +78,4 @@ def _notes(members: Mapping[str, Model]) -> Iterator[str]:
     for name, member in members.items():
         yield from (f"{name}: {note}" for note in member.provenance["notes"])
         if not isinstance(member.task, Regression) and not member.has_probabilities:
-            yield f"{name} has no probabilities, so its predictions count as 0 and 1"
+            yield f"{name} has no probabilities; its predictions count as 1 and 0"

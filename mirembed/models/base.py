@@ -153,13 +153,14 @@ class AnyModel(ABC):
                 "task": task_to_json(self.task),
                 "features": [one.to_json() for one in self.feature_sets],
                 "units": self.units,
+                **self._write(temporary),
                 "recordings": list(self.recordings),
                 "learner_recordings": list(self.learner_recordings),
                 "audio_hashes": list(self.audio_hashes),
                 "learner_audio_hashes": list(self.learner_audio_hashes),
                 "provenance": dict(self.provenance),
             }
-            write_manifest(temporary, {**content, **self._write(temporary)})
+            write_manifest(temporary, content)
         self.provenance = {**self.provenance, **identity(folder)}
 
     @classmethod

@@ -357,7 +357,7 @@ def _run(content: bytes, model: AnyModel, tracks: Sequence[Sequence[NDArray[np.f
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    given = {}
+    given: dict[str, NDArray[Any]] = {}
     for (ending, _), of_set in zip(_inputs(model), tracks, strict=True):
         frames = np.zeros((len(of_set), max(map(len, of_set)), of_set[0].shape[1]), np.float32)
         for row, track in enumerate(of_set):
