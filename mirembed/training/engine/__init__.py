@@ -132,9 +132,9 @@ def reason_against_fusing(choice: NetworkChoice, values: int, form: InputForm) -
         return "the fused engine computes only two GRU layers and their mean over time"
     if not form.deltas:
         return "the input has no differences"
-    from mirembed.training.engine.vectors import LANES
+    from mirembed.training.engine.vectors import WIDTH
 
-    return f"frames of {values} values are too small; it takes {LANES} or more" if values < LANES else None
+    return f"frames of {values} values are too small; it takes {WIDTH} or more" if values < WIDTH else None
 
 
 def fuses(network: EmbeddingModule | NetworkWeights, choice: NetworkChoice | None, form: InputForm) -> bool:

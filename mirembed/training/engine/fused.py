@@ -178,7 +178,8 @@ class _Tiles:
 
     def room(self, n_units: int) -> NDArray[np.float32]:
         """Return an array for embeddings in lanes: ``[n_tiles, n_units, LANES]``."""
-        return _aligned(len(self.n_frames), n_units, LANES)
+        [room] = _aligned((len(self.n_frames), n_units, LANES))
+        return room
 
     def by_track(self, in_lanes: NDArray[np.float32], n_units: int) -> NDArray[np.float32]:
         """Rearrange ``[n_tiles, n_units or more, LANES]`` to ``[n_tracks, n_units]``."""
@@ -282,23 +283,28 @@ class Packing:
         np.take(self._flat, self._weights, out=self._packed, mode="clip")
         views = _split(self._packed, [shape for layer in self._packed_shapes for shape in layer])
         biases = [self._flat[first] + self._flat[second] for first, second in self._biases]
-        return _layer(views[:5], biases[0]), _layer(views[5:], biases[1])
+        return Layer(views[0], biases[0], *views[1:3]), Layer(views[3], biases[1], *views[4:])
 
     def tapes(self, n_inputs: int, n_gates: int) -> tuple[Tape, Tape]:
         """Return the tapes of a tile, with room for ``n_inputs`` frames of inputs and ``n_gates`` frames of gates."""
-        first, second = (
-            Tape(_aligned(n_inputs, i + n, LANES), _aligned(n_gates, _filled(4 * n), LANES)) for i, n in self.sizes
-        )
-        return first, second
+        shapes = [
+            shape
+            for i, n in self.sizes
+            for shape in ((n_inputs, i + n, LANES), (n_gates, _filled(4 * n), LANES))
+        ]
+        inputs1, gates1, inputs2, gates2 = _aligned(*shapes)
+        return Tape(inputs1, gates1), Tape(inputs2, gates2)
 
     def gradients(self) -> tuple[Gradient, Gradient]:
         """Return memory for the gradients of both layers."""
         first, second = (
             Gradient(
-                weights=_aligned(i + n, _filled(3 * n)),
-                biases=_aligned(4 * n, LANES),
-                state=_aligned(n, LANES),
-                transposed=_aligned(CHUNK, LANES, _filled(4 * n + LANES)),
+                *_aligned(
+                    (_filled(4 * n) // LANES, i + n, LANES),
+                    (4 * n, LANES),
+                    (n, LANES),
+                    (_filled(4 * n) // LANES, CHUNK * LANES, LANES),
+                )
             )
             for i, n in self.sizes
         )
@@ -313,10 +319,11 @@ class Packing:
         order = []
         start = 0
         for (i, n), true in zip(self.sizes, self.true_sizes, strict=True):
-            columns = _filled(3 * n)
-            weights = start + np.arange((i + n) * columns).reshape(i + n, columns)
+            blocks = _filled(4 * n) // LANES
+            weights = start + np.arange(blocks * (i + n) * LANES).reshape(blocks, i + n, LANES)
             biases = start + weights.size + np.arange(4 * n)
-            from_inputs, from_state = weights[:i, : 3 * n].T, weights[i:, : 3 * n].T  # gates n, r, z; gates r, z, c
+            by_gate = weights.transpose(0, 2, 1).reshape(-1, i + n)  # [4 n (filled up), i + n]
+            from_inputs, from_state = by_gate[: 3 * n, :i], by_gate[n : 4 * n, i:]  # gates n, r, z; gates r, z, c
             order += [
                 _cut(np.roll(from_inputs, -n, axis=0), *true),
                 _cut(from_state, true[1], true[1]),
@@ -345,20 +352,30 @@ def _cut(index: NDArray[np.int64], n_in: int, n: int) -> NDArray[np.int64]:
     return gates if index.ndim == 1 else gates[:, :, :n_in]
 
 
-def _aligned(*shape: int) -> NDArray[np.float32]:
-    """Return float32 zeros that begin at a cache line, so that no vector lies across two of them."""
-    size = 4 * math.prod(shape)
-    memory = np.zeros(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+def _aligned(*shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
+    """Return float32 zeros in one piece of memory, each array from the start of a cache line on.
+
+    So no vector lies across two lines, and the system can use huge pages for it.
+    """
+    sizes = [_filled(4 * math.prod(shape), _ALIGNMENT) for shape in shapes]
+    memory = np.zeros(sum(sizes) + _ALIGNMENT, np.uint8)
+    starts = np.cumsum([-memory.ctypes.data % _ALIGNMENT, *sizes])
+    return [
+        memory[start : start + 4 * math.prod(shape)].view(np.float32).reshape(shape)
+        for start, shape in zip(starts, shapes, strict=False)
+    ]
 
 
 def _panels(w_i: NDArray[np.int64], w_h: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Arrange the weights ``[3 n, n_in]`` and ``[3 n, n]`` of a layer as in `Layer`, without biases."""
-    n = w_h.shape[1]
-    both = np.concatenate([w_i, w_h], axis=1)
-    outputs = [w_i[2 * n :], both[: 2 * n], w_h[2 * n :], w_h.T, np.roll(w_i, n, axis=0).T]
-    return [w.reshape(-1, ROWS, w.shape[1]).transpose(0, 2, 1) for w in outputs]
+    i, h = (_in_panels(w).reshape(3, -1, w.shape[1], ROWS) for w in (w_i, w_h))  # [gate, panel, n_in or n, ROWS]
+    gates = np.concatenate([i[2], i[0], h[0], i[1], h[1], h[2]], axis=1)
+    return [gates, _in_panels(w_h.T), _in_panels(np.roll(w_i, len(w_i) // 3, axis=0).T)]
+
+
+def _in_panels(w: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Reshape ``[n_outputs, n_inputs]`` to ``[n_outputs / ROWS, n_inputs, ROWS]``."""
+    return w.reshape(-1, ROWS, w.shape[1]).transpose(0, 2, 1)
 
 
 def _biases(b_i: NDArray[np.int64], b_h: NDArray[np.int64], zero: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -366,11 +383,6 @@ def _biases(b_i: NDArray[np.int64], b_h: NDArray[np.int64], zero: int) -> tuple[
     n = len(b_i) // 3
     nothing = np.full(n, zero)
     return np.concatenate([np.roll(b_i, n), nothing]), np.concatenate([nothing, b_h])
-
-
-def _layer(panels: Sequence[NDArray[np.float32]], biases: NDArray[np.float32]) -> Layer:
-    new, reset_update, candidate, to_state, to_inputs = panels
-    return Layer(new, reset_update, candidate, biases, to_state, to_inputs)
 
 
 def _split(flat: NDArray[Any], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[Any]]:

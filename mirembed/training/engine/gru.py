@@ -48,7 +48,9 @@ from mirembed.training.engine.vectors import (
     LANES,
     OPTIONS,
     ROWS,
+    WIDTH,
     add_products,
+    copy,
     inlined,
     load,
     load_rows,
@@ -62,7 +64,7 @@ from mirembed.training.engine.vectors import (
     transpose,
 )
 
-CHUNK = 8
+CHUNK = 128 // LANES
 """Number of frames whose gate gradients are multiplied with the inputs at a time."""
 BLOCK = 100
 """Number of frames summed before they are added to the total, which keeps the rounding of long tracks small."""
@@ -81,11 +83,10 @@ def entry(function: Any) -> Any:
 
 
 class Layer(NamedTuple):
-    """The weights of a layer of n units with n_in inputs, in panels ``[n_outputs / ROWS, n_inputs, ROWS]``, float32."""
+    """The weights of a layer of n units with n_in inputs, float32. Products take ROWS outputs at a time: a *panel*."""
 
-    new: NDArray[np.float32]  # [n / ROWS, n_in, ROWS]: W_in
-    reset_update: NDArray[np.float32]  # [2 n / ROWS, n_in + n, ROWS]: W_ir and W_hr, then W_iz and W_hz
-    candidate: NDArray[np.float32]  # [n / ROWS, n, ROWS]: W_hn
+    gates: NDArray[np.float32]
+    """``[n / ROWS, 3 (n_in + n), ROWS]``: for ROWS units W_in; W_ir, W_hr; W_iz, W_hz; W_hn."""
     biases: NDArray[np.float32]  # [4 n]: b_in, b_ir + b_hr, b_iz + b_hz, b_hn
     to_state: NDArray[np.float32]  # [n / ROWS, 3 n, ROWS]: W_h transposed, gates r, z, c
     to_inputs: NDArray[np.float32]  # [n_in / ROWS, 3 n, ROWS]: W_i transposed, gates n, r, z
@@ -99,12 +100,13 @@ class Tape(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient of one layer and its working memory, float32. Columns beyond 3 n are padding."""
+    """The gradient of one layer and its working memory, float32. The 4 n gates are in blocks of LANES, filled up."""
 
-    weights: NDArray[np.float32]  # [n_in + n, 3 n (filled up)]: rows of x to n, r, z; rows of the state to r, z, c
+    weights: NDArray[np.float32]
+    """``[blocks, n_in + n, LANES]``: rows of x to n, r, z; rows of the state to r, z, c; the rest means nothing."""
     biases: NDArray[np.float32]  # [4 n, LANES]
     state: NDArray[np.float32]  # [n, LANES]: gradient of the state
-    transposed: NDArray[np.float32]  # [CHUNK, LANES, 4 n + LANES (filled up)]: of the gates
+    transposed: NDArray[np.float32]  # [blocks, CHUNK * LANES, LANES]: of the gates, by frame and sequence
 
 
 class Sequences(NamedTuple):
@@ -123,62 +125,40 @@ class Sequences(NamedTuple):
 
 
 @inlined
-def multiply(rows, panels, panel, inputs, time, first):
-    """Add one panel times the vectors ``inputs[time, first:]`` to ``rows``."""
-    for k in range(panels.shape[1]):
-        rows = add_products(rows, load(inputs, (time, first + k, 0)), panels, (panel, k, 0), 1)
+def multiply(rows, panels, panel, start, inputs, time, first, count):
+    """Add ``count`` columns of a panel, from ``start`` on, times the vectors ``inputs[time, first:]`` to ``rows``."""
+    for k in range(count):
+        rows = add_products(rows, load(inputs, (time, first + k, 0)), panels, (panel, start + k, 0), 1)
     return rows
 
 
-@inlined
-def product(panels, biases, inputs, time, first, gates, at, gate):
-    """Write ``panels x + biases`` to ``gates[at, gate:]``, x from ``inputs[time, first:]`` on."""
-    for panel in range(panels.shape[0]):
-        row = gate + panel * ROWS
-        rows = multiply(splat_rows(biases, (row,)), panels, panel, inputs, time, first)
-        store_rows(gates, (at, row, 0), LANES, rows)
-
-
-@inlined
-def forward_layer(layer, inputs, time, gates, at):
-    """Compute the gates of one frame, ``gates[at]``, from ``inputs[time]``."""
-    n_in, n = layer.new.shape[1], layer.candidate.shape[1]
-    product(layer.new, layer.biases, inputs, time, 0, gates, at, 0)
-    product(layer.reset_update, layer.biases, inputs, time, 0, gates, at, n)
-    product(layer.candidate, layer.biases, inputs, time, n_in, gates, at, 3 * n)
-    for unit in range(n):
-        reset = sigmoid(load(gates, (at, n + unit, 0)))
-        update = sigmoid(load(gates, (at, 2 * n + unit, 0)))
-        new = tanh(multiply_add(reset, load(gates, (at, 3 * n + unit, 0)), load(gates, (at, unit, 0))))
-        store(gates, (at, unit, 0), new)
-        store(gates, (at, n + unit, 0), reset)
-        store(gates, (at, 2 * n + unit, 0), update)
-
-
-@inlined
-def new_state(gates, at, n, unit, before):
-    """Return ``n + z (h - n)`` of one unit."""
-    new, update = load(gates, (at, unit, 0)), load(gates, (at, 2 * n + unit, 0))
-    return multiply_add(update, before - new, new)
-
-
 @compiled
-def forward_frame(first, second, inputs1, inputs2, gates1, gates2, now, after, at):
-    """Take both layers from frame ``now`` to frame ``after``; the gates go to frame ``at``.
+def forward_layer(layer, inputs, now, after, gates, at, above, to):
+    """Take a layer from frame ``now`` to frame ``after``; the gates go to ``gates[at]``.
 
-    Reads ``inputs1[now]`` and the states in ``inputs1[now]`` and ``inputs2[now]``. Writes the input of the second layer
-    for ``now``, and both states for ``after``.
+    Reads the inputs and the state in ``inputs[now]``. Writes the state to ``inputs[after]`` and to ``above[to]``.
     """
-    n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
-    forward_layer(first, inputs1, now, gates1, at)
-    for unit in range(n1):
-        state = new_state(gates1, at, n1, unit, load(inputs1, (now, n_in + unit, 0)))
-        store(inputs1, (after, n_in + unit, 0), state)
-        store(inputs2, (now, unit, 0), state)
-    forward_layer(second, inputs2, now, gates2, at)
-    for unit in range(n2):
-        state = new_state(gates2, at, n2, unit, load(inputs2, (now, n1 + unit, 0)))
-        store(inputs2, (after, n1 + unit, 0), state)
+    n_in, n = layer.to_inputs.shape[0] * ROWS, layer.to_state.shape[0] * ROWS
+    for panel in range(n // ROWS):
+        start = 0
+        for gate in range(4):  # n, r, z, c
+            first = n_in if gate == 3 else 0
+            count = (n_in if gate == 0 else n_in + n) - first
+            row = gate * n + panel * ROWS
+            rows = splat_rows(layer.biases, (row,))
+            rows = multiply(rows, layer.gates, panel, start, inputs, now, first, count)
+            store_rows(gates, (at, row, 0), LANES, rows)
+            start += count
+        for unit in range(panel * ROWS, (panel + 1) * ROWS):
+            reset = sigmoid(load(gates, (at, n + unit, 0)))
+            update = sigmoid(load(gates, (at, 2 * n + unit, 0)))
+            new = tanh(multiply_add(reset, load(gates, (at, 3 * n + unit, 0)), load(gates, (at, unit, 0))))
+            store(gates, (at, unit, 0), new)
+            store(gates, (at, n + unit, 0), reset)
+            store(gates, (at, 2 * n + unit, 0), update)
+            state = multiply_add(update, load(inputs, (now, n_in + unit, 0)) - new, new)
+            store(inputs, (after, n_in + unit, 0), state)
+            store(above, (to, unit, 0), state)
 
 
 # ---- reading frames -----------------------------------------------------------------------------------------------
@@ -194,11 +174,12 @@ def gather(sequences, tile, time, lane_rows, raw):
     for lane in range(LANES):
         frame = min(time, sequences.length[tile, lane] - 1)
         row = sequences.first[tile, lane] + max(0, sequences.offset[tile, lane] + frame)
-        for column in range(0, n_values - LANES, LANES):
-            store(lane_rows, (lane, column), load(sequences.frames, (row, column)))
-        store(lane_rows, (lane, n_values - LANES), load(sequences.frames, (row, n_values - LANES)))
-    for column in range(0, raw.shape[0], LANES):
-        transpose(lane_rows, (0, column), lane_rows.shape[1], raw, (column, 0), LANES)
+        for column in range(0, n_values - WIDTH, WIDTH):
+            copy(sequences.frames, (row, column), lane_rows, (lane, column))
+        copy(sequences.frames, (row, n_values - WIDTH), lane_rows, (lane, n_values - WIDTH))
+    for column in range(0, raw.shape[0], WIDTH):
+        for lane in range(0, LANES, WIDTH):
+            transpose(lane_rows, (lane, column), lane_rows.shape[1], raw, (column, lane), LANES)
 
 
 @compiled
@@ -235,11 +216,12 @@ def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
     Tapes as long as the sequences keep what `backward` needs. On shorter tapes later frames overwrite earlier ones: two
     rows of inputs and one row of gates are enough for any length.
     """
-    n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
-    filled = (sequences.frames.shape[1] + LANES - 1) // LANES * LANES
+    n_in, n1, n2 = first.to_inputs.shape[0] * ROWS, first.to_state.shape[0] * ROWS, second.to_state.shape[0] * ROWS
+    filled = (sequences.frames.shape[1] + WIDTH - 1) // WIDTH * WIDTH
     lane_rows = np.zeros((LANES, filled), np.float32)
     raw, before = np.zeros((filled, LANES), np.float32), np.zeros((filled, LANES), np.float32)
     weights, part = np.zeros(LANES, np.float32), np.zeros((n2, LANES), np.float32)
+    outputs = np.zeros((1, n2, LANES), np.float32)
     tape1.inputs[0, n_in:] = 0
     tape2.inputs[0, n1:] = 0
     embeddings[tile] = 0
@@ -248,11 +230,11 @@ def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
         now, after = time % tape1.inputs.shape[0], (time + 1) % tape1.inputs.shape[0]
         at = time % tape1.gates.shape[0]
         read_frame(sequences, tile, time, lane_rows, raw, before, tape1.inputs, now)
-        forward_frame(first, second, tape1.inputs, tape2.inputs, tape1.gates, tape2.gates, now, after, at)
+        forward_layer(first, tape1.inputs, now, after, tape1.gates, at, tape2.inputs, now)
+        forward_layer(second, tape2.inputs, now, after, tape2.gates, at, outputs, 0)
         weight = frame_weights(sequences, tile, time, weights)
         for unit in range(n2):
-            output = load(tape2.inputs, (after, n1 + unit, 0))
-            store(part, (unit, 0), multiply_add(output, weight, load(part, (unit, 0))))
+            store(part, (unit, 0), multiply_add(load(outputs, (0, unit, 0)), weight, load(part, (unit, 0))))
         if (time + 1) % BLOCK == 0 or time + 1 == n_frames:
             embeddings[tile] += part
             part[:] = 0
@@ -280,34 +262,42 @@ def gate_gradients(tape, time, n, n_in, gradient):
             store(gradient.biases, (row, 0), load(gradient.biases, (row, 0)) + d_gate)
 
 
-@inlined
+@compiled
 def add_product(panels, gates, time, first, out):
     """Add ``panels x`` to ``out``, x from ``gates[time, first]`` on."""
     for panel in range(panels.shape[0]):
         at = (panel * ROWS, 0)
-        rows = multiply(load_rows(out, at, LANES), panels, panel, gates, time, first)
+        rows = multiply(load_rows(out, at, LANES), panels, panel, 0, gates, time, first, panels.shape[1])
         store_rows(out, at, LANES, rows)
 
 
-@inlined
-def transpose_gates(gates, time, gradient, slot):
-    """Write the gate gradients of a frame to ``gradient.transposed[slot]``, lanes first."""
-    for row in range(0, gates.shape[1], LANES):
-        transpose(gates, (time, row, 0), LANES, gradient.transposed, (slot, 0, row), gradient.transposed.shape[2])
+@compiled
+def backward_layer(layer, tape, time, gradient):
+    """Take the gradient of a layer's state through a frame."""
+    n_in, n = layer.to_inputs.shape[0] * ROWS, layer.to_state.shape[0] * ROWS
+    gate_gradients(tape, time, n, n_in, gradient)
+    add_product(layer.to_state, tape.gates, time, n, gradient.state)
+    start = time % CHUNK * LANES
+    for row in range(0, tape.gates.shape[1], WIDTH):
+        for lane in range(0, LANES, WIDTH):
+            to = row // LANES, start + lane, row % LANES
+            transpose(tape.gates, (time, row, lane), LANES, gradient.transposed, to, LANES)
 
 
-@inlined
-def add_weights(tape, first_frame, n_frames, first_row, last_row, first_gate, gradient):
-    """Add the products of some rows of the inputs and three gates, over a chunk of frames."""
-    columns = gradient.weights.shape[1]
-    for column in range(0, columns, LANES):
-        for row in range(first_row, last_row, ROWS):
-            rows = load_rows(gradient.weights, (row, column), columns)
+@compiled
+def add_weights(layer, tape, first_frame, n_frames, gradient):
+    """Add the products of inputs and gates to the gradient of the weights, over a chunk of frames."""
+    n_in, n = layer.to_inputs.shape[0] * ROWS, layer.to_state.shape[0] * ROWS
+    for block in range(gradient.weights.shape[0]):
+        first = 0 if block * LANES < 3 * n else n_in
+        last = n_in + n if (block + 1) * LANES > n else n_in
+        for row in range(first, last, ROWS):
+            rows = load_rows(gradient.weights, (block, row, 0), LANES)
             for slot in range(n_frames):
                 for lane in range(LANES):
-                    vector = load(gradient.transposed, (slot, lane, first_gate + column))
+                    vector = load(gradient.transposed, (block, slot * LANES + lane, 0))
                     rows = add_products(rows, vector, tape.inputs, (first_frame + slot, row, lane), LANES)
-            store_rows(gradient.weights, (row, column), columns, rows)
+            store_rows(gradient.weights, (block, row, 0), LANES, rows)
 
 
 @entry
@@ -316,26 +306,18 @@ def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings,
 
     ``embeddings[tile]`` holds the gradient of the embeddings. The gates on the tapes are overwritten.
     """
-    n_in, n1, n2 = first.new.shape[1], first.candidate.shape[1], second.candidate.shape[1]
     weights = np.zeros(LANES, np.float32)
     gradient1.state[:] = 0
     gradient2.state[:] = 0
     for time in range(n_frames - 1, -1, -1):
         weight = frame_weights(sequences, tile, time, weights)
-        for unit in range(n2):
+        for unit in range(gradient2.state.shape[0]):
             of_mean = load(embeddings, (tile, unit, 0))
             store(gradient2.state, (unit, 0), multiply_add(of_mean, weight, load(gradient2.state, (unit, 0))))
-        gate_gradients(tape2, time, n2, n1, gradient2)
-        add_product(second.to_state, tape2.gates, time, n2, gradient2.state)
+        backward_layer(second, tape2, time, gradient2)
         add_product(second.to_inputs, tape2.gates, time, 0, gradient1.state)
-        gate_gradients(tape1, time, n1, n_in, gradient1)
-        add_product(first.to_state, tape1.gates, time, n1, gradient1.state)
-        slot = time % CHUNK
-        transpose_gates(tape1.gates, time, gradient1, slot)
-        transpose_gates(tape2.gates, time, gradient2, slot)
-        if slot == 0:
+        backward_layer(first, tape1, time, gradient1)
+        if time % CHUNK == 0:
             in_chunk = min(CHUNK, n_frames - time)
-            add_weights(tape1, time, in_chunk, 0, n_in, 0, gradient1)
-            add_weights(tape1, time, in_chunk, n_in, n_in + n1, n1, gradient1)
-            add_weights(tape2, time, in_chunk, 0, n1, 0, gradient2)
-            add_weights(tape2, time, in_chunk, n1, n1 + n2, n2, gradient2)
+            add_weights(first, tape1, time, in_chunk, gradient1)
+            add_weights(second, tape2, time, in_chunk, gradient2)

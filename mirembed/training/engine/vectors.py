@@ -1,8 +1,8 @@
-"""A vector of 16 numbers for Numba: the type, its instructions, and the functions of the gates.
+"""A vector of LANES numbers for Numba: the type, its instructions, and the functions of the gates.
 
 Numba leaves vectors to LLVM's automatic vectorization, which does not find the form that the fused engine needs. So a
-type ``Lanes`` is defined here in Python: each instruction is a few lines that emit LLVM's own for ``<16 x float>``, and
-LLVM translates that to what the processor has: one register of AVX-512, two of AVX2, four of NEON.
+type ``Lanes`` is defined here in Python: each instruction is a few lines that emit LLVM's own for ``<LANES x float>``,
+and LLVM translates that to what the processor has: two registers of AVX-512 or AVX2, four of NEON.
 
 An array with an index, such as ``load(array, (time, unit, 0))``, means the address of that element.
 """
@@ -18,9 +18,12 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 16
-ROWS = 10 if "+avx512f" in (config.CPU_FEATURES or binding.get_host_cpu_features().flatten()) else 5
-"""Sums kept in registers: 10 of 32 with AVX-512; with AVX2 each takes two of 16."""
+# Two registers are multiplied by each broadcast number. A processor loads two vectors a cycle and multiplies two, so
+# with one register it would have to load more than it multiplies.
+LANES, ROWS = (32, 10) if "+avx512f" in (config.CPU_FEATURES or binding.get_host_cpu_features().flatten()) else (16, 5)
+"""Numbers in a vector, and the vectors of sums kept in registers: 20 of 32 with AVX-512, 10 of 16 with AVX2."""
+WIDTH = 16
+"""Numbers that are copied, or rows and columns that are transposed, at a time."""
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INTEGERS = ir.VectorType(ir.IntType(32), LANES)
@@ -56,12 +59,12 @@ def _pointers(context: Any, builder: Any, array: Any, index: Any, stride: Any, c
     return [builder.gep(first, [builder.mul(step, step.type(number))]) for number in range(count)]
 
 
-def _read(builder: Any, pointer: Any) -> Any:
-    return builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+def _read(builder: Any, pointer: Any, size: int = LANES) -> Any:
+    return builder.load(builder.bitcast(pointer, ir.VectorType(ir.FloatType(), size).as_pointer()), align=4)
 
 
 def _write(builder: Any, vector: Any, pointer: Any) -> None:
-    builder.store(vector, builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+    builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()), align=4)
 
 
 def _broadcast(builder: Any, number: Any) -> Any:
@@ -104,14 +107,21 @@ def splat(context: Any, builder: Any, number: Any) -> Any:
 
 @_instruction(lanes)
 def load(context: Any, builder: Any, array: Any, index: Any) -> Any:
-    """Return the 16 numbers from ``array[index]`` on."""
+    """Return the LANES numbers from ``array[index]`` on."""
     return _read(builder, _pointer(context, builder, array, index))
 
 
 @_instruction(types.void)
 def store(context: Any, builder: Any, array: Any, index: Any, vector: Any) -> None:
-    """Write the 16 numbers from ``array[index]`` on."""
+    """Write the LANES numbers from ``array[index]`` on."""
     _write(builder, vector[1], _pointer(context, builder, array, index))
+
+
+@_instruction(types.void)
+def copy(context: Any, builder: Any, source: Any, index: Any, target: Any, to_index: Any) -> None:
+    """Copy the WIDTH numbers from ``source[index]`` on to ``target[to_index]``."""
+    numbers = _read(builder, _pointer(context, builder, source, index), WIDTH)
+    _write(builder, numbers, _pointer(context, builder, target, to_index))
 
 
 @_instruction(sums)
@@ -154,20 +164,20 @@ def add_products(context: Any, builder: Any, rows: Any, vector: Any, array: Any,
 def transpose(
     context: Any, builder: Any, source: Any, index: Any, stride: Any, target: Any, to_index: Any, to_stride: Any
 ) -> None:
-    """Transpose the 16 x 16 numbers at ``source[index]``, rows ``stride`` apart, into ``target``."""
-    pointers = _pointers(context, builder, source, index, stride, LANES)
-    rows = [_read(builder, pointer) for pointer in pointers]
-    width = LANES // 2
+    """Transpose the WIDTH x WIDTH numbers at ``source[index]``, rows ``stride`` apart, into ``target``."""
+    rows = [_read(builder, pointer, WIDTH) for pointer in _pointers(context, builder, source, index, stride, WIDTH)]
+    columns = ir.VectorType(ir.IntType(32), WIDTH)
+    width = WIDTH // 2
     while width:  # swap the off-diagonal quarters of all blocks of 2 width x 2 width
-        keep = [column if column & width == 0 else LANES + column - width for column in range(LANES)]
-        move = [column + width if column & width == 0 else LANES + column for column in range(LANES)]
-        for row in range(LANES):
+        keep = [column if column & width == 0 else WIDTH + column - width for column in range(WIDTH)]
+        move = [column + width if column & width == 0 else WIDTH + column for column in range(WIDTH)]
+        for row in range(WIDTH):
             if row & width == 0:
                 pair = rows[row], rows[row + width]
-                rows[row] = builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, keep))
-                rows[row + width] = builder.shuffle_vector(*pair, ir.Constant(_INTEGERS, move))
+                rows[row] = builder.shuffle_vector(*pair, ir.Constant(columns, keep))
+                rows[row + width] = builder.shuffle_vector(*pair, ir.Constant(columns, move))
         width //= 2
-    for row, pointer in zip(rows, _pointers(context, builder, target, to_index, to_stride, LANES), strict=True):
+    for row, pointer in zip(rows, _pointers(context, builder, target, to_index, to_stride, WIDTH), strict=True):
         _write(builder, row, pointer)
 
 
