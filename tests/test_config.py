@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 
+from mirembed.api.fitting import fit_settings
 from mirembed.cli import evaluate as command
 from mirembed.config import Settings, presets, read_experiment, read_preset, write_experiment
 from mirembed.config.files import parse_experiment
@@ -157,12 +158,12 @@ def test_an_unreadable_file_is_an_error(tmp_path):
 
 
 def test_an_unknown_preset_is_an_error_that_lists_them():
-    with pytest.raises(SpecError, match=r"--preset papers: .* paper$"):
+    with pytest.raises(SpecError, match=r"--preset papers: .* best or paper$"):
         read_preset("papers")
 
 
 def test_the_paper_preset_has_all_approaches_and_the_repeated_splits():
-    assert list(presets()) == ["paper"]
+    assert list(presets()) == ["best", "paper"]
     cross_validation, splits = read_preset("paper")
     assert {"nn", "fl", "rbf-sl", "cosine-sl", "polynomial-sl"} < set(cross_validation.approach)
     assert (cross_validation.cv, cross_validation.epochs, cross_validation.checkpoint_every) == (10, 400, 10)
@@ -170,6 +171,25 @@ def test_the_paper_preset_has_all_approaches_and_the_repeated_splits():
     assert (splits.splits, splits.test_size, splits.folds) == (100, 0.1, "random")
     assert splits.approach == ("rbf-sl", "nn", "fl")
     assert set(splits.dataset) == {"emotify", "mediaeval2013", "gtzan", "ballroom"}
+
+
+def test_the_best_preset_combines_networks_with_statistics_whose_learner_is_chosen():
+    [settings] = read_preset("best")
+    networks, statistics, combined = settings.methods
+    assert combined.approach.members == (networks.name, statistics.name)
+    assert (networks.approach.name, networks.features, str(networks.learner)) == ("rbf:gamma=2-sl", "logmel", "svm:C=1")
+    assert (statistics.approach.name, statistics.features) == ("stats", "logmel+semitones+chroma")
+    assert (settings.ensemble, settings.epochs, settings.checkpoint_every) == (5, 100, 0)
+    settings.check()
+
+
+def test_a_fit_takes_a_preset_of_one_evaluation_which_its_flags_override():
+    settings = fit_settings({"epochs": 3}, "the command line", transfers=False, preset="best")
+    assert (settings.epochs, settings.ensemble) == (3, 5)
+    with pytest.raises(SpecError, match="--preset paper"):
+        fit_settings({}, "the command line", transfers=False, preset="paper")
+    with pytest.raises(SpecError, match="--preset"):
+        fit_settings({}, "the command line", transfers=True, preset="best")
 
 
 def test_folds_given_later_replace_splits_given_before():

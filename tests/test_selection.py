@@ -276,8 +276,14 @@ def test_a_parameter_that_was_given_a_value_is_not_chosen(tracks):
         "optimizer.lr": {"optimizer": "adam:lr=0.1"},
         "label-similarity.gamma": {"label_similarity": "rbf:gamma=2"},
     }.items():
-        with pytest.raises(SpecError, match=f"--select {part}"):
+        with pytest.raises(SpecError, match=f"--select {part}: .*already has a value"):
             planned(tracks, "rbf-sl", select=(f"{part}=1|2",), **settings)
+
+
+def test_a_choice_leaves_alone_the_methods_that_were_given_a_value(tracks):
+    plan = planned(tracks, "fl", "stats", select=("learner.C=1|10",), learner=("svm", "svm:C=3"))
+    counts = {name: len(some) for name, some in plan.candidates.items()}
+    assert counts == {"fl+svm": 2, "fl+svm:C=3": 1, "stats+svm": 2, "stats+svm:C=3": 1}
 
 
 # What is chosen

@@ -121,8 +121,8 @@ def plan(
     is_file = config is not None and (config.is_file() or config.suffix == ".toml")
     repeats = None if config is None or is_file else find_run(store.runs, str(config))
     settings = _settings(given, where, config, repeats, preset)
-    all_needed = preset is None or bool(given.get("dataset"))
-    runs = plan_experiment(settings, store, registry, all_needed=all_needed, progress=progress)
+    of_preset = preset is not None and not given.get("dataset") and any(one.dataset for one in settings)
+    runs = plan_experiment(settings, store, registry, all_needed=not of_preset, progress=progress)
     return Plan(store, registry, runs, repeats)
 
 
@@ -204,8 +204,9 @@ def evaluate(
         Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
     config : path or Run, optional
         Use the settings of an experiment file or of a run; other arguments override them.
-    preset : {"paper"}, optional
-        Use the settings of an experiment that comes with mirembed.
+    preset : {"best", "paper"}, optional
+        Settings that come with mirembed, which the other arguments override: ``"best"``, the most accurate affordable
+        method, or ``"paper"``, the experiments of the paper.
     cv : int, optional
         Number of folds. Default: 10.
     folds : str or path, optional

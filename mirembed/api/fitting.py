@@ -21,7 +21,7 @@ from mirembed.api.words import (
     text_of,
     words_of,
 )
-from mirembed.config import Settings
+from mirembed.config import Settings, read_preset
 from mirembed.errors import SpecError
 from mirembed.progress import Progress, counted
 from mirembed.specs import Spec
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mirembed.store import Store
     from mirembed.store.tracks import Tracks
 
-NO_SETTINGS = ("name", "dataset", "exclude", "from_", "store", "jobs", "progress", "command")
+NO_SETTINGS = ("name", "dataset", "exclude", "from_", "preset", "store", "jobs", "progress", "command")
 """Arguments of a fit that are not settings of training or learner."""
 
 
@@ -51,7 +51,7 @@ class Fits:
     models: list[FittedModel]
 
 
-def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool) -> Settings:
+def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, preset: str | None = None) -> Settings:
     """Return the settings of a fit, checked.
 
     Parameters
@@ -62,15 +62,21 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool) -> Se
         Where they come from, for errors.
     transfers : bool
         Whether the network of a saved model is used, so that only a learner is fitted.
+    preset : str or None
+        Settings that come with mirembed, which ``given`` overrides.
 
     Raises
     ------
     SpecError
-        If an argument is invalid, or has no effect.
+        If an argument is invalid, or has no effect; or the preset is unknown, or consists of several evaluations.
     """
-    if transfers and (training := [f"--{name}" for name in given if name != "learner"]):
+    training = [f"--{name}" for name in (["preset"] if preset else []) + [*given] if name != "learner"]
+    if transfers and training:
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
-    settings = Settings().updated(given, where)
+    first, *others = [Settings()] if preset is None else read_preset(preset)
+    if others:
+        raise SpecError(f"--preset {preset}: it has several evaluations, and no single model; use `mirembed evaluate`")
+    settings = first.updated(given, where)
     settings.check()
     if not settings.select and (
         unused := [f"--{name}" for name in ("folds", "metric", "checkpoint-every", "inner-cv") if name in given]
@@ -280,7 +286,7 @@ def fit(
 
     words = words_of(fit, locals())
     number_of("seed", seed, least=0)  # an evaluation takes several
-    settings = fit_settings(given_words(words, NO_SETTINGS), "fit()", transfers=from_ is not None)
+    settings = fit_settings(given_words(words, NO_SETTINGS), "fit()", transfers=from_ is not None, preset=preset)
     saved = saved_methods(settings.methods)
     if len(saved) > 1:
         named = ", ".join(method.name for method in saved)
@@ -288,7 +294,7 @@ def fit(
             f"fit() fits one model, and this would fit {len(saved)} ({named}); call it once for each, or combine them"
         )
     spec, workers = dataset_of(dataset), number_of("jobs", jobs)
-    texts = {"name": name, "exclude": exclude, "command": command}
+    texts = {"preset": preset, "name": name, "exclude": exclude, "command": command}
     for word, text in texts.items():
         if text is not None:
             text_of(word, text)

@@ -29,10 +29,7 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Take the settings from an experiment file or a run; flags override them."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Use settings that come with mirembed: paper."),
-    ] = None,
+    preset: options.Preset = None,
     cv: Annotated[int | None, typer.Option(metavar="N", help=f"Number of folds. Default: {defaults.N_FOLDS}.")] = None,
     folds: Annotated[
         str | None,

@@ -17,6 +17,7 @@ def fit(
     context: typer.Context,
     dataset: options.Dataset = None,
     store: options.StoreFolder = options.DEFAULT_STORE,
+    preset: options.Preset = None,
     features: options.Features = None,
     network: options.Networks = None,
     similarity: options.Similarities = None,
@@ -83,7 +84,7 @@ def fit(
         from mirembed.store import Store
 
     given = options.given_settings(context, leave_out=NO_SETTINGS)
-    settings = fit_settings(given, "the command line", transfers=from_ is not None)
+    settings = fit_settings(given, "the command line", transfers=from_ is not None, preset=preset)
     registry = options.discover()
     place = Store.writable(store)
     with ConsoleProgress() as progress:

@@ -99,6 +99,14 @@ Deltas: TypeAlias = Annotated[
         help="Append the differences of consecutive frames to the input. Default: for features with several frames.",
     ),
 ]
+Preset: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Use settings that come with mirembed, which flags override: best, the most accurate affordable method, or "
+        "paper, the experiments of the paper.",
+    ),
+]
 Ensemble: TypeAlias = Annotated[
     int | None,
     typer.Option(

@@ -118,7 +118,7 @@ def plan_candidates(
 ) -> dict[str, tuple[Candidate, ...]]:
     """Combine all values that ``--select`` gives for each method.
 
-    A choice applies to every method whose part has that parameter.
+    A choice applies to every method whose part has that parameter, and was not given a value for it.
 
     Parameters
     ----------
@@ -131,12 +131,11 @@ def plan_candidates(
     Raises
     ------
     SpecError
-        If a choice is malformed, applies to no method, or is about a parameter that was given a value.
+        If a choice is malformed or applies to no method.
     PluginError
         If a plugin rejects a value.
     """
     for choice in settings.choices:
-        _refuse_given(choice, methods, settings)
         if not any(_applies(choice, method, settings, registry) for method in methods):
             raise SpecError(_why_none(choice, methods, settings, registry))
     found: dict[str, tuple[Candidate, ...]] = {}
@@ -149,18 +148,6 @@ def plan_candidates(
     for one in {(one.network, one.name): one for one in changed}.values():
         describe_chosen(described, [one.method], one.optimizer, one.epochs, registry)
     return found
-
-
-def _refuse_given(choice: Choice, methods: Sequence[Method], settings: Settings) -> None:
-    """Refuse to choose a parameter that has a value: the method would be named after a value that it does not use."""
-    if choice.part == "label-similarity" and settings.label_similarity is None:
-        return  # the labels are compared as the embeddings are, so nobody gave their parameters
-    for method in methods:
-        spec = None if choice.part == EPOCH else _part(choice, method, settings)
-        if spec is not None and choice.parameter in spec.parameters:
-            raise SpecError(
-                f"--select {choice.name}: {spec} already has a value for {choice.parameter}; omit one of the two"
-            )
 
 
 def _values(choice: Choice, settings: Settings) -> Sequence[str]:
@@ -187,9 +174,22 @@ def _part(choice: Choice, method: Method, settings: Settings) -> Spec | None:
 
 def _applies(choice: Choice, method: Method, settings: Settings, registry: Registry) -> bool:
     spec = _part(choice, method, settings)
-    if choice.part in (EPOCH, "optimizer"):  # what an optimizer takes is known only once torch is imported
+    if choice.part == EPOCH:
         return method.approach.trains
-    return spec is not None and choice.parameter in _parameters(choice, spec, registry)
+    if choice.part == "optimizer":  # what it takes is known only once torch is imported
+        return spec is not None and not _is_given(choice, spec, settings)
+    return (
+        spec is not None
+        and choice.parameter in _parameters(choice, spec, registry)
+        and not _is_given(choice, spec, settings)
+    )
+
+
+def _is_given(choice: Choice, spec: Spec, settings: Settings) -> bool:
+    """Whether a parameter has a value: then it is not chosen, as the method is named after that value."""
+    if choice.part == "label-similarity" and settings.label_similarity is None:
+        return False  # the labels are compared as the embeddings are, so nobody gave their parameters
+    return choice.parameter in spec.parameters
 
 
 def _parameters(choice: Choice, spec: Spec, registry: Registry) -> dict[str, str]:
@@ -201,12 +201,14 @@ def _parameters(choice: Choice, spec: Spec, registry: Registry) -> dict[str, str
 def _why_none(choice: Choice, methods: Sequence[Method], settings: Settings, registry: Registry) -> str:
     """Say why a choice applies to no method."""
     specs = dict.fromkeys(str(spec) for method in methods if (spec := _part(choice, method, settings)) is not None)
-    if choice.part in (EPOCH, "optimizer") or not specs:
+    if choice.part == EPOCH or not specs:
         listed = ", ".join(dict.fromkeys(method.approach.name for method in methods))
         trained = choice.part in (EPOCH, "optimizer")
         lacks = "trains a network" if trained else f"has a {choice.part.replace('-', ' ')} to choose"
         return f"--select {choice.name}: none of the approaches ({listed}) {lacks}; omit it"
     parts = [Spec.parse(spec) for spec in specs]
+    if given := [one for one in parts if _is_given(choice, one, settings)]:
+        return f"--select {choice.name}: {given[0]} already has a value for {choice.parameter}; omit one of the two"
     lists = [
         f"{spec.name} has {', '.join(_parameters(choice, spec, registry).values()) or 'no parameters'}"
         for spec in {spec.name: spec for spec in parts}.values()

@@ -288,9 +288,7 @@ class Packing:
     def tapes(self, n_inputs: int, n_gates: int) -> tuple[Tape, Tape]:
         """Return the tapes of a tile, with room for ``n_inputs`` frames of inputs and ``n_gates`` frames of gates."""
         shapes = [
-            shape
-            for i, n in self.sizes
-            for shape in ((n_inputs, i + n, LANES), (n_gates, _filled(4 * n), LANES))
+            shape for i, n in self.sizes for shape in ((n_inputs, i + n, LANES), (n_gates, _filled(4 * n), LANES))
         ]
         inputs1, gates1, inputs2, gates2 = _aligned(*shapes)
         return Tape(inputs1, gates1), Tape(inputs2, gates2)
