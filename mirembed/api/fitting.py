@@ -181,6 +181,7 @@ def fit(
     dataset: str | None = None,
     *,
     store: StoreLike = None,
+    preset: str | None = None,
     features: str | Sequence[str] | None = None,
     network: str | Sequence[str] | None = None,
     similarity: str | Sequence[str] | None = None,
