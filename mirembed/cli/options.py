@@ -103,8 +103,8 @@ Preset: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Use settings that come with mirembed: best (the most accurate affordable method) or paper. Flags override "
-        "them.",
+        help="Use settings that come with mirembed: best (the most accurate affordable method) or paper. Flags "
+        "override them.",
     ),
 ]
 Ensemble: TypeAlias = Annotated[
