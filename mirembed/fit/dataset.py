@@ -69,6 +69,8 @@ class FittedModel:
     without_embeddings : int
         Listed tracks of the dataset that it has not embedded, because the store does not have their frames; without
         those whose files failed.
+    weights : mapping of str to float
+        Of a combined model: the weights of its members.
     """
 
     approach: str
@@ -78,6 +80,7 @@ class FittedModel:
     notes: list[str]
     chosen: Mapping[str, str] = field(default_factory=dict)
     without_embeddings: int = 0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON."""
@@ -89,6 +92,7 @@ class FittedModel:
             "notes": self.notes,
             "chosen": dict(self.chosen),
             "without_embeddings": self.without_embeddings,
+            "weights": dict(self.weights),
         }
 
 
@@ -158,7 +162,7 @@ def fit(
     EvaluationError
         If there are too few tracks or classes.
     SpecError
-        If a setting or ``name`` is invalid, or an approach trains nothing.
+        If a setting or ``name`` is invalid, or an approach is ``chance``.
     PluginError
         If a similarity or a learner is unknown, or rejects its parameters.
     ModelError
@@ -172,6 +176,10 @@ def fit(
     if any(method.approach.name == "chance" for method in settings.methods):
         raise SpecError(
             "--approach chance uses no audio, so there is no model to save; use `mirembed evaluate` to score it"
+        )
+    if stacked := [method.name for method in settings.methods if method.approach.stacked]:
+        raise SpecError(
+            f"--combine: the weights of {joined(stacked)} come from inner folds, which fit does not have yet"
         )
     methods: Sequence[Method] = [method for some in settings.trainings for method in some]
     selection = None
@@ -232,7 +240,7 @@ def fit(
             progress.note("resuming the interrupted fit")
         epochs = [total_epochs(training.job, training.selection) for training in trainings]
         networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
-        description = f"training{networks} for {counted(settings.epochs, 'epoch')}"
+        description = f"training{networks} for {counted(settings.epochs, 'epoch')}" if any(epochs) else "fitting"
         fitted: dict[str, FittedModel] = {}
         embeddings: dict[str, NDArray[np.float32]] = {}
         for _, done in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
@@ -302,7 +310,8 @@ def _save_combined(
 
 def _fitted(method: Method, model: AnyModel, folder: Path, path: Path) -> FittedModel:
     made = model.provenance
-    return FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model))
+    weights = dict(zip(model.members, model.weights.tolist(), strict=True)) if isinstance(model, CombinedModel) else {}
+    return FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model), weights=weights)
 
 
 def _chosen(model: AnyModel) -> dict[str, str]:
