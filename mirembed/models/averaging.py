@@ -34,14 +34,14 @@ class Outputs:
 def contribution(task: Task, outputs: Outputs) -> NDArray[np.float64]:
     """Return what a model contributes to a mean: its targets, or its probabilities ``[n, n_columns]``.
 
-    Without probabilities, its prediction counts: 1 for the predicted class or tags, and 0 for the others.
+    Where it has no probabilities (None or NaN), its prediction counts: 1 for the predicted class or tags, otherwise 0.
     """
+    plain = outputs.predicted
+    if isinstance(task, Classification):
+        plain = plain[:, None] == np.arange(len(task.classes))
     if isinstance(task, Regression) or outputs.probabilities is None:
-        whole = outputs.predicted
-        if isinstance(task, Classification):
-            whole = whole[:, None] == np.arange(len(task.classes))
-        return whole.astype(np.float64)
-    return outputs.probabilities
+        return plain.astype(np.float64)
+    return np.where(np.isnan(outputs.probabilities), plain, outputs.probabilities)
 
 
 def average(task: Task, members: Sequence[Outputs], weights: NDArray[np.float64]) -> Outputs:
@@ -61,8 +61,8 @@ def average(task: Task, members: Sequence[Outputs], weights: NDArray[np.float64]
     task : Classification, Tags or Regression
     members : sequence of Outputs
         Of the same tracks.
-    weights : ndarray [n_members], float64
-        Not negative, with sum 1.
+    weights : ndarray [n_members], or [n, n_members] if they differ between tracks, float64
+        Not negative, with sum 1 over the members.
 
     Returns
     -------
@@ -71,8 +71,8 @@ def average(task: Task, members: Sequence[Outputs], weights: NDArray[np.float64]
     """
     parts = [contribution(task, one) for one in members]
     mean = np.zeros_like(parts[0])
-    for part, weight in zip(parts, weights, strict=True):  # in order, so that no track depends on the others
-        mean += weight * part
+    for part, weight in zip(parts, weights.T, strict=True):  # in order, so that no track depends on the others
+        mean += weight.reshape(-1, 1) * part
     if isinstance(task, Regression):
         return Outputs(mean)
     probabilities = mean if any(one.probabilities is not None for one in members) else None

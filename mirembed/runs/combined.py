@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification, Regression, Task
@@ -54,23 +56,29 @@ def combine_predictions(predictions: pa.Table, methods: Sequence[Method], task: 
     for method in combined:
         names = method.approach.members
         finished = [place for place in places if all((name, *place) in parts for name in names)]
-        tables += [_combine(task, method, *place, [parts[name, *place] for name in names]) for place in finished]
+        for seed, fold in finished:
+            made = average_predictions(task, [parts[name, seed, fold] for name in names], equal_weights(len(names)))
+            truth, predicted = made.truth, made.predicted
+            if isinstance(task, Classification):
+                truth, predicted = truth[:, 0], predicted[:, 0]
+            output = truth, predicted, made.scores, made.probabilities
+            tables.append(predictions_table(task, method, seed, fold, made.ids.tolist(), *output))
         if not isinstance(task, Regression):
             notes += _without_probabilities(method, parts, finished)
     return Combined(tables, notes)
 
 
-def _combine(task: Task, method: Method, seed: int, fold: int, members: Sequence[Predictions]) -> pa.Table:
-    """Average the predictions of the members for the test tracks of a fold, which are in the same order."""
-    first = members[0]
+def average_predictions(task: Task, members: Sequence[Predictions], weights: NDArray[np.float64]) -> Predictions:
+    """Average predictions of the same tests, in the same order; see `mirembed.models.averaging.average`."""
     is_class = isinstance(task, Classification)
     outputs = [
         Outputs(one.predicted[:, 0] if is_class else one.predicted, one.scores, one.probabilities) for one in members
     ]
-    made = average(task, outputs, equal_weights(len(members)))
-    truth = first.truth[:, 0] if is_class else first.truth
-    ids = first.ids.tolist()
-    return predictions_table(task, method, seed, fold, ids, truth, made.predicted, made.scores, made.probabilities)
+    made = average(task, outputs, weights)
+    predicted = made.predicted[:, None] if is_class else made.predicted
+    return replace(
+        members[0], predicted=predicted, scores=made.scores, probabilities=made.probabilities, retrieval=None
+    )
 
 
 def _without_probabilities(method: Method, parts: _Parts, places: Sequence[tuple[int, int]]) -> list[str]:
