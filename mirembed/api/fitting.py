@@ -23,7 +23,7 @@ from mirembed.api.words import (
 )
 from mirembed.config import Settings
 from mirembed.errors import SpecError
-from mirembed.progress import Progress, counted
+from mirembed.progress import Progress, counted, joined
 from mirembed.specs import Spec
 
 if TYPE_CHECKING:
@@ -72,10 +72,13 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool) -> Se
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     settings = Settings().updated(given, where)
     settings.check()
-    if not settings.select and (
-        unused := [f"--{name}" for name in ("folds", "metric", "checkpoint-every", "inner-cv") if name in given]
+    stacks = any(method.approach.stacked for method in settings.methods)
+    for names, is_used, needed in (
+        (("metric", "checkpoint-every"), bool(settings.select), "--select"),
+        (("folds", "inner-cv"), bool(settings.select) or stacks, "--select or --combine stacked"),
     ):
-        raise SpecError(f"{', '.join(unused)}: used only with --select; add --select, or omit it")
+        if not is_used and (unused := [f"--{name}" for name in names if name in given]):
+            raise SpecError(f"{', '.join(unused)}: used only with {needed}; add it, or omit {joined(unused)}")
     return settings
 
 
