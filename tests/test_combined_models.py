@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,17 @@ def both(store: Store) -> Tracks:
     return open_tracks(store, features=[LOGMEL, BOTH])
 
 
+def run_pickled(
+    function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any, **options: Any
+) -> Iterator[workers.Done[Any]]:
+    """Work in this process, with what a worker process would be sent and send back."""
+    for done in run_here(function, pickle.loads(pickle.dumps(arguments)), *rest, **options):
+        yield pickle.loads(pickle.dumps(done))
+
+
 def fit(tracks: Tracks, store: Store, models: Path, *approaches: str, **settings: Any) -> list[Any]:
     described = experiment(*approaches, **{"epochs": 1, "network": ("mlp",), "excerpt": 20, **settings})
-    with workers_run():
+    with workers_run(run_pickled):
         return run_fit(tracks, store, described, REGISTRY, models, seed=0, jobs=1)
 
 

@@ -222,6 +222,9 @@ def _text(result: Result) -> Iterator[str | Table]:
     for method in result.planned.methods:
         if method.approach.members:
             yield f"{method.name}: {method.approach.explain()}"
+    if result.weights:
+        rows = [[one.method, one.member, str(one)] for one in result.weights]
+        yield Table(["method", "member", "weight"], rows, "Weights from inner folds: mean, smallest and largest fold")
     by = list(scores[0].by_column)
     if by and len(headings) > 1:
         by_method = [[*parts, *(s.by_column[name] for name in by)] for s, parts in named]

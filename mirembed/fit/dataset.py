@@ -241,7 +241,7 @@ def fit(
                 ),
                 tracks,
                 folders,
-                members.keys(),
+                frozenset(members),
                 store.root,
                 None if selection is None else selection.of(methods),
                 tuple(method for method in methods if method.name in stacked),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.hookspecs import Classification, Regression, Task
+from mirembed.training.labels import scale_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,47 @@ def average(task: Task, members: Sequence[Outputs], weights: NDArray[np.float64]
     if isinstance(task, Classification):
         return Outputs(mean.argmax(axis=1), None, probabilities)
     return Outputs((mean >= 0.5).astype(np.int64), mean, probabilities)
+
+
+def stacked_weights(task: Task, labels: NDArray[Any], members: Sequence[Outputs]) -> NDArray[np.float64]:
+    """Return the weights with which the mean of models is closest to the truth, of tracks they were not fitted to.
+
+    They minimize the squared error of the scaled targets, or of the probabilities (the Brier score), under the
+    constraints of L. Breiman, Stacked regressions, Machine Learning 24 (1996), which keep them from fitting noise: none
+    is negative, and their sum is 1.
+
+    >>> from mirembed.hookspecs import Regression, Target
+    >>> low, high = (Outputs(np.array([[1.0], [5.0]]) + shift) for shift in (-1, 3))
+    >>> stacked_weights(Regression((Target("x", 0, 10),)), np.array([[1.0], [5.0]]), [low, high]).round(3).tolist()
+    [0.75, 0.25]
+
+    Parameters
+    ----------
+    task : Classification, Tags or Regression
+    labels : ndarray
+        Class indices ``[n]``, tags ``[n, n_tags]`` of 0 and 1, or targets ``[n, n_targets]`` in original units.
+    members : sequence of Outputs
+
+    Returns
+    -------
+    ndarray [n_members], float64
+    """
+    from scipy.optimize import nnls
+
+    truth, parts = contribution(task, Outputs(labels)), [contribution(task, one) for one in members]
+    scale = scale_for(task, labels)
+    if scale is not None:
+        truth, *parts = (scale.scale(one) for one in (truth, *parts))
+    errors = np.stack([(part - truth).ravel() for part in parts], axis=1)  # [n * n_columns, n_members]
+    size = float(np.sqrt(np.square(errors).mean(axis=0)).max())
+    if size == 0:
+        return equal_weights(len(members))
+    # The point of the convex hull of the columns that is closest to 0: C. L. Lawson & R. J. Hanson, Solving least
+    # squares problems (1974), chapter 23. Scaling the solution to the sum 1 does not move it from the optimum.
+    errors = np.vstack([errors / (size * np.sqrt(len(errors))), np.ones(len(members))])
+    found, _ = nnls(errors, np.append(np.zeros(len(errors) - 1), 1.0))
+    weights: NDArray[np.float64] = found / found.sum()
+    return weights
 
 
 def equal_weights(n: int) -> NDArray[np.float64]:
