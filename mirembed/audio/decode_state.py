@@ -84,6 +84,7 @@ class DecodeState:
         self.n_samples = 0
         self._rate, self._channels = rate, channels
         self._n_bad = self._n_canceled = 0
+        self._largest = 0.0
         self._hasher = hashlib.blake2b(f"{rate} Hz, {channels} channels".encode(), digest_size=16)
 
     @property
@@ -97,7 +98,7 @@ class DecodeState:
         Returns
         -------
         ndarray [n_samples], float32
-            The mean of the channels, read-only; None once a sample was NaN or infinite.
+            The mean of the channels, read-only; None once a sample was NaN, infinite or too large for a mean.
         """
         self.n_samples += len(block)
         require_bounded(self.seconds)
@@ -105,9 +106,10 @@ class DecodeState:
         mono = mix(block)
         if not np.isfinite(mono).all():
             self._n_bad += int(block.size - np.count_nonzero(np.isfinite(block)))
+            self._largest = max(self._largest, float(np.abs(block).max()))
         elif self._channels > 1:
             self._n_canceled += len(block) * _cancels(block, mono)
-        return None if self._n_bad else mono
+        return None if self._n_bad or self._largest else mono
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,13 +125,15 @@ class DecodeState:
         Raises
         ------
         AudioError
-            There are no samples, or some are NaN or infinite.
+            There are no samples, or some are NaN, infinite or too large for a mean.
         """
         if not self.n_samples:
             raise AudioError("no samples: nothing was decoded")
         if self._n_bad:
             n_values = self.n_samples * self._channels
             raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite; export the file again")
+        if self._largest:
+            raise AudioError(f"samples of up to {self._largest:.2g}, where full scale is 1; export the file again")
         return self._hasher.hexdigest()
 
 
@@ -160,10 +164,16 @@ def _cancels(block: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
     return power > AUDIBLE and left < CANCELS * power
 
 
-def require_bounded(seconds: float) -> None:
-    """Raise `AudioError` for audio longer than `MAX_HOURS`."""
-    if seconds > MAX_HOURS * 3600:
-        raise AudioError(f"{seconds / 3600:.1f} hours long, longer than the limit of {MAX_HOURS} hours; split the file")
+def require_bounded(seconds: float, *, stated: bool = False) -> None:
+    """Raise `AudioError` for audio longer than `MAX_HOURS`; with ``stated``, only the header says that it is."""
+    if seconds <= MAX_HOURS * 3600:
+        return
+    hours = f"{seconds / 3600:.1f} hours"
+    if stated:
+        raise AudioError(
+            f"the header states {hours}, and the limit is {MAX_HOURS} hours; split the file or export it again"
+        )
+    raise AudioError(f"at least {hours} long, and the limit is {MAX_HOURS} hours; split the file")
 
 
 @contextlib.contextmanager

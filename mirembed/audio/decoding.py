@@ -273,8 +273,13 @@ class FileAudio:
             if mono is not None:
                 yield mono
         with self._guarded():
-            if wrong := header.disagreement(sum(found) / file.rate):
-                raise AudioError(wrong)
+            decoded = sum(found) / file.rate
+            if header.disagreement(decoded):
+                raise AudioError(
+                    header.counted(self.path).disagreement(decoded)
+                    or f"the last frame ends at {header.room:.1f} s, but all together last {decoded:.1f} s: a part is "
+                    "missing; copy or download it again"
+                )
             audio_hash = state.finish()
         notes = header.notes + state.notes
         self._sound = Sound(
@@ -310,7 +315,7 @@ class FileAudio:
     def _header(self) -> Header:
         with self._guarded():
             header = read_header(self.path)
-            require_bounded(header.longest)
+            require_bounded(header.longest, stated=not header.room)
             if header.refusal:
                 raise AudioError(header.refusal)
         return header
@@ -329,7 +334,7 @@ class FileAudio:
             except AudioError as error:
                 # The bytes tell more than decoders that open nothing.
                 if header.stated and header.room and header.disagreement(header.longest):
-                    raise AudioError(header.disagreement(0.0)) from error
+                    raise AudioError(header.counted(self.path).disagreement(0.0)) from error
                 raise
 
     @contextlib.contextmanager
@@ -384,7 +389,7 @@ def _open_by_soundfile(path: Path, header: Header) -> OpenFile:
         if file.format == "RAW":  # libsndfile takes any content for samples if the suffix is .au, .snd or .vox
             raise _NotDecodedError("no header that it knows")
         if not header.room:
-            require_bounded(seconds)
+            require_bounded(seconds, stated=True)
         if is_mpeg and not header.mpeg:
             raise _NotDecodedError("not a series of MPEG frames")
         blocks = functools.partial(_blocks_by_soundfile, path, header)
@@ -429,7 +434,7 @@ def _blocks_by_soundfile(path: Path, header: Header) -> Iterator[NDArray[np.floa
                 rest = _up_to_error(path, part, n_samples - n_before, wanted)
                 n_samples += len(rest)
                 if header.disagreement(n_samples / rate) or not wanted or len(rest) < wanted:
-                    reason = f"soundfile fails ({error}): {header.lengths(n_samples / rate)}"
+                    reason = f"soundfile fails ({error}): {header.counted(path).lengths(n_samples / rate)}"
                     raise AudioError(reason + _ADVICE) from error
                 yield rest  # only what follows the sound is not sound
     if header.mpeg and not _is_whole(header, n_samples / rate):
