@@ -317,7 +317,7 @@ CASES = {
     ),
     "COMM": Case(
         "a.aiff",
-        lambda: replaced(sound("a.aiff"), b"COMM", 10, struct.pack(">I", RATE // 2)),
+        lambda: replaced(sound("a.aiff"), b"COMM", 10, struct.pack(">I", 2 * RATE)),
         r"the chunk COMM states (?P<stated>[\d.]+) s, the file has room for (?P<there>[\d.]+) s",
         lambda data, said: (
             near(said["stated"], number(data, b"COMM", 10, ">I") / RATE)
@@ -338,8 +338,8 @@ CASES = {
     "more than it says": Case(
         "a.m4a",
         lambda: half_as_long(m4a()),
-        r"the header states (?P<stated>[\d.]+) s.*room for (?P<room>[\d.]+) s, but (?P<decoded>[\d.]+) s were decoded: the "
-        r"file is damaged or not what it seems",
+        r"the header states (?P<stated>[\d.]+) s.*room for (?P<room>[\d.]+) s, but (?P<decoded>[\d.]+) s were decoded: "
+        "the file is damaged or not what it seems",
         lambda data, said: (
             near(said["stated"], number(data, b"mdhd", 20, ">I") / RATE)
             and near(said["room"], number(data, b"stts", 12, ">I") * number(data, b"stts", 16, ">I") / RATE)
@@ -356,12 +356,6 @@ CASES = {
             and near(said["there"], data.count(b"\xff\xf8\xc9") * 4096 / RATE, 0.1)
         ),
     ),
-    "frames are missing": Case(
-        "a.flac",
-        lambda: flac_head(0) + b"".join(flac_frames(0, 10) + flac_frames(15, 20)),
-        r"(?P<last>[\d.]+) s, but (all together last )?(?P<there>[\d.]+) s",
-        lambda data, said: near(said["last"], 20 * 4096 / RATE) and near(said["there"], 15 * 4096 / RATE),
-    ),
     "32 bits": Case(
         "a.flac",
         lambda: flac_file(bits=32),
@@ -371,7 +365,7 @@ CASES = {
     "another kind": Case(
         "a.flac",
         lambda: flac_file() + flac_file(rate=48_000, channels=2),
-        r"(?P<n>\d) FLAC files of different kinds .*\(44100 Hz, 1 channels, 16 bits and 48000 Hz, 2 channels, 16 bits\)",
+        r"(?P<n>\d) FLAC files of different kinds .*\(44100 Hz, 1 channels, 16 bits and 48000 Hz, 2 channels",
         lambda data, said: data.count(b"fLaC") == int(said["n"]),
     ),
     "frames of another rate": Case(
@@ -456,7 +450,7 @@ CASES = {
     "streams of two kinds": Case(
         "a.ogg",
         lambda: sound("a.ogg") + sound("a.opus"),
-        r"(?P<n>\d) streams one after the other \(Vorbis at 44100 Hz .*, then Opus at 48000 Hz .*\), (?P<there>[\d.]+) s in",
+        r"(?P<n>\d) streams one after the other \(Vorbis at 44100 Hz.*, then Opus at 48000 Hz.*\), (?P<there>[\d.]+) s",
         lambda data, said: int(said["n"]) == sum(page[5] & 2 > 0 for page in pages(data)) and near(said["there"], 2),
     ),
     "streams of Speex": Case(
@@ -486,9 +480,9 @@ CASES = {
     ),
     "half a frame": Case(
         "a.mp3",
-        lambda: mp3()[: 10 * frame_length(mp3()) + 100],
+        lambda: mp3()[: mp3().index(mp3()[:2], 9999) + 100],
         "the last frame is incomplete: the file may be cut",
-        lambda data, _: data[10 * frame_length(data) :][:2] == data[:2] and len(data) < 11 * frame_length(data),
+        lambda data, _: data[-100:-98] == data[:2] and frame_length(data) > 100,
     ),
     "TLEN": Case(
         "a.mp3",
@@ -598,7 +592,7 @@ CASES = {
         lambda: matroska() * 2,
         r"(?P<n>\d) Matroska files joined into one, of which the available decoders read only the first",
         lambda data, said: (
-            data.count(b"\x18\x53\x80\x67") == int(said["n"]) and decoded_by_essentia(data, "a.mka") == 1
+            data.count(b"\x18\x53\x80\x67") == int(said["n"]) and by_essentia_alone(data, "a.mka") == 1
         ),
     ),
     "two Matroska tracks": Case(
@@ -785,7 +779,7 @@ def canceled(data: bytes) -> float:
     return float(np.mean(loud & (np.abs(left + right) <= 1)))
 
 
-def decoded_by_essentia(data: bytes, name: str) -> float:
+def by_essentia_alone(data: bytes, name: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / name).write_bytes(data)
         file = by_essentia._decode_in_memory(str(Path(folder) / name))
@@ -917,7 +911,6 @@ def of_folders(folder: Path, whole: Path, patch: pytest.MonkeyPatch) -> Iterator
     yield from notes
     patch.setattr(files.os, "access", lambda path, mode: not str(path).endswith("closed"))  # nothing is closed to root
     yield from find_audio(folder).notes
-    yield failure(lambda: require_inside(whole, folder))
 
 
 def raise_within(audio: decoding.FileAudio, error: Exception) -> None:

@@ -89,7 +89,8 @@ CASES = {
         lambda _, said: said["line"] == "3",
     ),
     # Rows
-    "no rows": Case(b"path,label\n\n", "has no rows; expected a line"),
+    "no rows": Case(b"path,label\n\n", "has no rows; expected a line that names the columns"),
+    "no objects": Case(b"\n", "has no rows; expected one JSON object per line", name="t.jsonl"),
     "quotation marks": Case(
         b'path,label\n\n"a\n",x\nb,"y" y\n',
         r"malformed quotation marks in the row that begins on line (?P<line>\d)",
@@ -177,7 +178,8 @@ CASES = {
     ),
     "no numbers": Case(
         b"path,v\na,loud\nb,1e999\nrock/c,03.May\n",
-        r"has 3 kinds of faults\n.*line 2: 'loud': expected a number, such as 0.5.*line 3: '1e999': expected a finite number, such as 0.5.*"
+        r"has 3 kinds of faults\n  line 2: 'loud': expected a number, such as 0.5.*"
+        r"line 3: '1e999': expected a finite number, such as 0.5.*"
         "line 4: '03.May': expected a number; a spreadsheet may have turned it into a date",
         given={"target": "v"},
     ),
@@ -216,8 +218,8 @@ CASES = {
     "the same row": Case(b"path,label\na,x\na.wav,x\nb,y\n", r"skipped 1 row of \S+ \(repeated\)"),
     "not listed": Case(
         b"path,label\na,x\nb,y\nlost,x\n",
-        r"matched 2 of 3 rows of \S+ to audio files\n(.*\n)*skipped (?P<n>\d) audio files \(not listed in \S+\)\n(.*\n)*"
-        r"listed in \S+ without audio: lost",
+        r"matched 2 of 3 rows of \S+ to audio files\n(.*\n)*skipped (?P<n>\d) audio files \(not listed in \S+\)\n"
+        r"(.*\n)*listed in \S+ without audio: lost",
         lambda _, said: int(said["n"]) == len(AUDIO) - 2,
     ),
     "spelling": Case(

@@ -95,8 +95,8 @@ def open_by_essentia(path: Path, header: Header, before: str, stack: ExitStack) 
     """
     if missing := essentia_error():
         raise AudioError(
-            f"soundfile cannot decode this file ({before}), and Essentia, which might, cannot be imported ({missing}); "
-            "convert it to FLAC or install Essentia"
+            f"soundfile is not enough to decode this file ({before}), and Essentia cannot be imported ({missing}); "
+            "install Essentia, or convert the file to 24-bit FLAC"
         )
     with path.open("rb") as file:
         head = file.read(2**20)

@@ -36,6 +36,9 @@ _EVERY = 16
 CANCELED_SHARE = 0.1
 """A file is reported if the mean of its channels cancels in at least this fraction of it."""
 
+CANCELED = "the channels cancel"
+"""How the note on them begins."""
+
 Decoder = Literal["soundfile", "essentia"]
 
 
@@ -117,7 +120,7 @@ class DecodeState:
         share = self._n_canceled / max(1, self.n_samples)
         if share < CANCELED_SHARE:
             return ()
-        return (f"the channels cancel in {share:.0%} of the file: features see their mean, which is nearly silent",)
+        return (f"{CANCELED} in {share:.0%} of the file: features see their mean, which is nearly silent",)
 
     def finish(self) -> str:
         """Return the digest of all samples.

@@ -274,12 +274,8 @@ class FileAudio:
                 yield mono
         with self._guarded():
             decoded = sum(found) / file.rate
-            if header.disagreement(decoded):
-                raise AudioError(
-                    header.counted(self.path).disagreement(decoded)
-                    or f"the last frame ends at {header.room:.1f} s, but all together last {decoded:.1f} s: a part is "
-                    "missing; copy or download it again"
-                )
+            if wrong := header.disagreement(decoded):
+                raise AudioError(header.counted(self.path).disagreement(decoded) or wrong)
             audio_hash = state.finish()
         notes = header.notes + state.notes
         self._sound = Sound(
@@ -438,7 +434,7 @@ def _blocks_by_soundfile(path: Path, header: Header) -> Iterator[NDArray[np.floa
                     raise AudioError(reason + _ADVICE) from error
                 yield rest  # only what follows the sound is not sound
     if header.mpeg and not _is_whole(header, n_samples / rate):
-        raise _NotDecodedError(f"possibly cut short at {n_samples / rate:.1f} s")
+        raise _NotDecodedError(f"it may have stopped early, after {n_samples / rate:.1f} s")
 
 
 def _up_to_error(path: Path, part: Part | None, skip: int, wanted: int) -> NDArray[np.float32]:

@@ -248,7 +248,8 @@ def read_table(file: Path) -> Table:
     text, note = decoded(file)
     notes = [note] if note else []
     faults = Faults(file)
-    if file.suffix.lower() in JSON_SUFFIXES:
+    is_json = file.suffix.lower() in JSON_SUFFIXES
+    if is_json:
         rows = _json_rows(file, text, faults)
     else:
         rows, short = _csv_rows(file, text, faults)
@@ -260,7 +261,8 @@ def read_table(file: Path) -> Table:
             )
     faults.check()
     if not rows:
-        raise DatasetError(f"{file} has no rows; expected a line that names the columns, and one line per track")
+        expected = "one JSON object per line" if is_json else "a line that names the columns, and one line per track"
+        raise DatasetError(f"{file} has no rows; expected {expected}")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
     return Table(file, columns, tuple(complete), tuple(notes))

@@ -14,7 +14,7 @@ _SCANNED = 4 * 2**30
 _TAIL = 2**24
 """Bytes at the end of a file that are searched for the last frame."""
 
-_MARK = b"fLaC\0\0\0\x22"
+_MARK = b"fLaC"
 
 _RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
@@ -94,7 +94,8 @@ def _more(file: IO[bytes], at: int, end: int) -> list[int]:
         n_zeros = 0 if window.strip(b"\0") else n_zeros + len(window)
         place = window.rfind(_MARK)  # twice as fast as find
         while place >= 0:
-            found.append(at + place)
+            if window[place + 4 : place + 8] in (b"\0\0\0\x22", b"\x80\0\0\x22"):
+                found.append(at + place)
             place = window.rfind(_MARK, 0, place)
         at += _WINDOW
     return sorted(found)
@@ -235,7 +236,7 @@ def _count(file: IO[bytes], parts: tuple[Part, ...]) -> float:
 
 def _frame(head: bytes, block: int) -> _Frame | None:
     """Read the header of a frame."""
-    if len(head) < 16 or head[3] & 1 or head[3] >> 4 > 10:
+    if len(head) < 6 or head[3] & 1 or head[3] >> 4 > 10:
         return None
     size_code, rate_code, at = head[2] >> 4, head[2] & 15, 4
     lead = head[4]
