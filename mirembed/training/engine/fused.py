@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from mirembed.interruption import interruptible
 from mirembed.store.frame_file import Runs, reading_ahead
 from mirembed.training.engine import gru
-from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape
-from mirembed.training.engine.vectors import LANES, ROWS
+from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape, Work
+from mirembed.training.engine.vectors import LANES, ROWS, WIDTH
 from mirembed.training.excerpts import InputForm, Normalization
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class FusedEngine:
         self._units = sizes[1]
         self._packing = Packing(self._arrays()[0].shape[1], *sizes)
         self._gradients = self._packing.gradients()
+        self._work = self._packing.work()
         self._tapes: list[tuple[Tape, Tape]] = []
         self._on_tape: _Tiles | None = None
 
@@ -107,7 +108,7 @@ class FusedEngine:
         out = tiles.room(self._packing.units)
         for tile in reading_ahead(frames, tiles.runs()):
             with interruptible():  # several hours of music take seconds
-                gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out)
+                gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out, self._work)
         embeddings[order] = tiles.by_track(out, self._units)
         return embeddings
 
@@ -125,7 +126,8 @@ class FusedEngine:
         self._on_tape = tiles
         out = tiles.room(self._packing.units)
         for tile, n_frames in enumerate(tiles.n_frames):
-            gru.forward(tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], out)
+            tapes = self._tapes[tile]
+            gru.forward(tiles.sequences, tile, n_frames, *self._layers_of_forward, *tapes, out, self._work)
         return tiles.by_track(out, self._units)
 
     def _backward(self, tiles: _Tiles, gradient: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -137,9 +139,8 @@ class FusedEngine:
             layer.biases[:] = 0
         room = tiles.in_lanes(gradient, self._packing.units)
         for tile, n_frames in enumerate(tiles.n_frames):
-            gru.backward(
-                tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], room, *self._gradients
-            )
+            given = *self._layers_of_forward, *self._tapes[tile], room
+            gru.backward(tiles.sequences, tile, n_frames, *given, self._work, *self._gradients)
         return self._packing.parameter_gradients(self._gradients)
 
 
@@ -309,6 +310,12 @@ class Packing:
             for i, n in self.sizes
         )
         return first, second
+
+    def work(self) -> Work:
+        """Return working memory."""
+        values = _filled(self.true_sizes[0][0] // 2, WIDTH)
+        outputs = self.units, LANES
+        return Work(*_aligned((LANES, values), (values, LANES), (values, LANES), (LANES,), (1, *outputs), outputs))
 
     def parameter_gradients(self, gradients: Sequence[Gradient]) -> list[NDArray[np.float32]]:
         """Return the gradients of the parameters in torch's order."""
