@@ -103,7 +103,7 @@ class DecodeState:
         require_bounded(self.seconds)
         self._hasher.update(block.data.cast("B"))
         mono = mix(block)
-        if not np.isfinite(mono).all():
+        if not _is_finite(mono):
             self._n_bad += int(block.size - np.count_nonzero(np.isfinite(block)))
         elif self._channels > 1:
             self._n_canceled += len(block) * _cancels(block, mono)
@@ -146,6 +146,13 @@ def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
         mono /= channels
     mono.flags.writeable = False  # several features may read it
     return mono
+
+
+def _is_finite(samples: NDArray[np.float32]) -> bool:
+    """Whether no sample is NaN or infinite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = samples.sum()  # as it would be of one such sample, and reading them once is enough
+    return bool(np.isfinite(total) or np.isfinite(samples).all())
 
 
 def _cancels(block: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
