@@ -164,9 +164,10 @@ def extract_files(
 
 
 def load_audio() -> None:
-    """Import what workers need, in the process that they are forked from. Plugins are left to the workers."""
+    """Import what workers need, in the process that they are forked from; plugins are created in the workers."""
     import soundfile  # noqa: F401
 
+    _registry()
     if essentia_error():
         load_scipy()
 
@@ -175,6 +176,8 @@ def load_scipy() -> None:
     """Import what workers need for the backend scipy."""
     import scipy.fft  # noqa: F401
     import soundfile  # noqa: F401
+
+    _registry()
 
 
 def _extract_file(task: _Task) -> ExtractedFile | str:
@@ -221,4 +224,10 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
 @functools.cache
 def _plugin(part: FeaturesPart, backend: str) -> Features:
     """Create the plugin that computes features, once for each worker."""
-    return create_features(Registry.discover(), part, backend)
+    return create_features(_registry(), part, backend)
+
+
+@functools.cache
+def _registry() -> Registry:
+    """Return the plugins, which are found once for all workers that are forked."""
+    return Registry.discover()
