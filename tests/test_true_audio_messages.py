@@ -591,9 +591,7 @@ CASES = {
         "a.mka",
         lambda: matroska() * 2,
         r"(?P<n>\d) Matroska files joined into one, of which the available decoders read only the first",
-        lambda data, said: (
-            data.count(b"\x18\x53\x80\x67") == int(said["n"]) and by_essentia_alone(data, "a.mka") == 1
-        ),
+        lambda data, said: data.count(b"\x18\x53\x80\x67") == int(said["n"]) and by_essentia_alone(data, "a.mka") == 1,
     ),
     "two Matroska tracks": Case(
         "a.mka",
