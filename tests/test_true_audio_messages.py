@@ -450,8 +450,8 @@ CASES = {
     "streams of two kinds": Case(
         "a.ogg",
         lambda: sound("a.ogg") + sound("a.opus"),
-        r"(?P<n>\d) streams one after the other \(Vorbis at 44100 Hz.*, then Opus at 48000 Hz.*\), (?P<there>[\d.]+) s",
-        lambda data, said: int(said["n"]) == sum(page[5] & 2 > 0 for page in pages(data)) and near(said["there"], 2),
+        r"(?P<n>\d) streams one after the other \(Vorbis at 44100 Hz.*, then Opus at 48000 Hz.*\), (?P<all>[\d.]+) s",
+        lambda data, said: int(said["n"]) == sum(page[5] & 2 > 0 for page in pages(data)) and near(said["all"], 2),
     ),
     "streams of Speex": Case(
         "a.ogg",
@@ -816,7 +816,8 @@ def test_the_seconds_in_a_message_are_those_that_ffmpeg_finds(tmp_path, name):
     (tmp_path / CASES[name].name).write_bytes(data)
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", tmp_path / CASES[name].name, "-f", "f32le", "-ac", "1"]
     found = subprocess.run([*command, "-ar", "8000", "-"], capture_output=True, check=False).stdout
-    assert near(re.search(CASES[name].said, message)["there"], len(found) / 4 / 8000, 0.12)
+    slack = 0.2 if CASES[name].name == "a.flac" else 0.12  # two frames: ffmpeg drops those on both sides of a hole
+    assert near(re.search(CASES[name].said, message)["there"], len(found) / 4 / 8000, slack)
 
 
 def test_a_flac_of_32_bits_is_sound_for_flac(tmp_path):
