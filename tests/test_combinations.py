@@ -82,6 +82,7 @@ def test_combinations_are_written_to_experiment_files_and_read_as_lists():
 
 
 def test_a_flag_without_a_value_means_all():
+    assert with_values([]) == []
     assert with_values(["--combine"]) == ["--combine", "all"]
     assert with_values(["--combine", "nn|fl", "--combine", "--cv", "2"]) == [
         *("--combine", "nn|fl", "--combine", "all", "--cv", "2"),

@@ -60,7 +60,7 @@ def write_every_file(folder: Path) -> None:
                 invoke(
                     "evaluate",
                     *("--cv", "2", *approaches, *short, "2", "--keep-models", "--checkpoint-every", "1"),
-                    *("--select", "learner.C=1|10", "--inner-cv", "2"),
+                    *("--select", "learner.C=1|10", "--inner-cv", "2", "--combine", "stacked:nn|nn@mlp@logmel"),
                 )
                 invoke("datasets", "check", dataset, "--audio", "../audio", code=1)
                 invoke("duplicates", "matching")
