@@ -21,6 +21,7 @@ from small_store import (
     evaluate,
     experiment,
     open_tracks,
+    run_here,
     workers_run,
     write_classes,
     write_frames,
@@ -28,7 +29,7 @@ from small_store import (
     write_targets,
 )
 
-from mirembed import Regression, Task, load
+from mirembed import Regression, Task, load, workers
 from mirembed.errors import ModelError, SpecError
 from mirembed.features import resolve_features
 from mirembed.fit import fit as run_fit

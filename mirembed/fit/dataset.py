@@ -280,6 +280,7 @@ class _Trained:
     outputs: dict[str, Outputs]
 
     def add(self, other: _Trained) -> None:
+        """Add what another training has made."""
         self.models.extend(other.models)
         self.embeddings.update(other.embeddings)
         self.outputs.update(other.outputs)
@@ -291,7 +292,8 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> _Trai
     Models that an interrupted fit has saved are kept. All tracks are embedded once for all models.
     """
     registry, job = Registry.discover(), training.job
-    outputs, before = {}, training.epochs - total_epochs(job, training.selection)
+    outputs: dict[str, Outputs] = {}
+    before = training.epochs - total_epochs(job, training.selection)
     if training.stacked and training.inner is not None:
         chosen = None if training.selection is None else training.selection.of(training.stacked)
         stacking = replace(job, methods=training.stacked)
