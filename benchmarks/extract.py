@@ -254,7 +254,7 @@ class MemoryWatch(threading.Thread):
         parent = psutil.Process(os.getpid())
         while not self._ended.wait(0.2):
             workers = []
-            for child in parent.children():
+            for child in parent.children(recursive=True):
                 try:
                     workers.append(child.memory_info().rss)
                 except psutil.Error:

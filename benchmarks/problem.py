@@ -121,7 +121,7 @@ def make_problem(tracks: Tracks, arguments: Namespace, epochs: int) -> Problem:
         groups=tracks.groups,
     )
     return Problem(
-        frames=tracks.frames[defaults.FEATURES],
+        frames=next(iter(tracks.frames.values())),
         task=task,
         label_vectors=label_vectors(task, labels, scale_for(task, labels)),
         folds=folds,
@@ -141,13 +141,13 @@ def run(main: Callable[[], None]) -> None:
 
 
 @contextlib.contextmanager
-def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
+def opened_store(arguments: Namespace, features: str = defaults.FEATURES) -> Iterator[tuple[Store, Tracks]]:
     """Open the store of the command line, or write a synthetic one. Runs in it are deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="mirembed-benchmark-") as folder:
         store = Store(Path(folder) / "store")
         dataset = None if arguments.dataset is None else Spec.parse(arguments.dataset)
         if arguments.store is None:
-            write_store(store, arguments.tracks, arguments.frames)
+            write_store(store, arguments.tracks, arguments.frames, features)
         else:
             Store(arguments.store).find(dataset)
             # The benchmark must not add its runs to the user's store.
@@ -155,10 +155,10 @@ def opened_store(arguments: Namespace) -> Iterator[tuple[Store, Tracks]]:
             shutil.copy(arguments.store / "store.json", store.root)
             for name in ("features", "datasets"):
                 (store.root / name).symlink_to((arguments.store / name).resolve())
-        yield store, open_tracks(store, store.find(dataset), [resolve_features(Registry.discover(), defaults.FEATURES)])
+        yield store, open_tracks(store, store.find(dataset), [resolve_features(Registry.discover(), features)])
 
 
-def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
+def write_store(store: Store, n_tracks: int, n_frames: int, spec: str = defaults.FEATURES) -> None:
     """Write tracks of ten classes in turn: noise with a peak in a band that depends on the class."""
     classes = tuple(f"class-{number}" for number in range(N_CLASSES))
     store.create()
@@ -166,12 +166,12 @@ def write_store(store: Store, n_tracks: int, n_frames: int) -> None:
     info = DatasetInfo("folder", {"name": "folder"}, Classification(classes), "audio", n_tracks, 0)
     dataset.write_info(info)
     dataset.write_tracks([_track(number, classes) for number in range(n_tracks)], info)
-    [part] = resolve_features(Registry.discover(), defaults.FEATURES).parts
+    [part] = resolve_features(Registry.discover(), spec).parts
     features = store.features(part)
     features.create(part)
     for first in range(0, n_tracks, SHARD_TRACKS):
         numbers = range(first, min(first + SHARD_TRACKS, n_tracks))
-        features.append([_row(number, synthetic_frames(number, n_frames, N_BANDS)) for number in numbers], part)
+        features.append([_row(number, synthetic_frames(number, n_frames, part.values)) for number in numbers], part)
 
 
 def synthetic_frames(number: int, n_frames: int, n_bands: int) -> NDArray[np.float32]:

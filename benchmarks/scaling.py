@@ -1,7 +1,7 @@
-"""Measure how the time of ``mirembed evaluate`` grows with tracks and folds, and shrinks with workers.
+"""Measure how time and memory of ``mirembed evaluate`` grow with tracks, folds, networks, values and workers.
 
 Each point is the whole command, including its start. The column ``line`` is a straight line fitted to all points (least
-squares).
+squares); ``MiB`` is the peak memory of all its processes.
 """
 
 from __future__ import annotations
@@ -9,16 +9,27 @@ from __future__ import annotations
 import contextlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.engine import evaluate_command, run_command
-from benchmarks.machine import describe
+from benchmarks.machine import MEBIBYTE, PeakMemory, describe
 from benchmarks.problem import add_arguments, make_problem, opened_store, positive, run
+from mirembed.config import defaults
 from mirembed.store import Store
 from mirembed.store.tracks import Tracks
 
-Seconds = dict[int, float]
+
+@dataclass(frozen=True)
+class Cost:
+    """Of an evaluation: the least of all rounds, in seconds and bytes."""
+
+    seconds: float
+    memory: int
+
+
+Costs = dict[int, Cost]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -26,11 +37,17 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = _parse(words)
     print(describe())
     print(f"evaluate, {arguments.epochs} epochs, scored every {arguments.checkpoint_every}; best of {arguments.rounds}")
+    workers = f"{arguments.jobs} workers"
+    few = _changed(arguments, folds=2)
     if arguments.store is None:
-        tracks = {n: _changed(arguments, tracks=n, folds=2) for n in _multiples(arguments.tracks, (1, 2, 5, 10))}
-        _print_line(f"tracks, 2 folds, {arguments.jobs} workers", _measure(tracks, arguments.rounds))
+        tracks = {n: _changed(few, tracks=n) for n in _multiples(arguments.tracks, (1, 2, 5, 10))}
+        _print_line(f"tracks, 2 folds, {workers}", _measure(tracks, arguments.rounds))
+        bands = {n: _changed(few, features=f"{defaults.FEATURES}:bands={n}") for n in (20, 40, 80, 120)}
+        _print_line(f"values per frame, 2 folds, {workers}", _measure(bands, arguments.rounds))
+    networks = {n: _changed(few, ensemble=n) for n in (1, 2, 5, 10)}
+    _print_line(f"networks per fold, 2 folds, {workers}", _measure(networks, arguments.rounds))
     folds = {n: _changed(arguments, folds=n) for n in _multiples(arguments.folds, (0.2, 0.5, 1, 2))}
-    _print_line(f"folds, {arguments.jobs} workers", _measure(folds, arguments.rounds))
+    _print_line(f"folds, {workers}", _measure(folds, arguments.rounds))
     jobs = {n: _changed(arguments, jobs=n) for n in range(1, arguments.jobs + 1)}
     _print_speedup(f"workers, {arguments.folds} folds", _measure(jobs, arguments.rounds))
 
@@ -39,46 +56,54 @@ def _multiples(size: int, factors: Sequence[float]) -> list[int]:
     return sorted({max(2, round(size * factor)) for factor in factors})
 
 
-def _changed(arguments: Namespace, **values: int) -> Namespace:
+def _changed(arguments: Namespace, **values: int | str) -> Namespace:
     return Namespace(**{**vars(arguments), **values})
 
 
-def _measure(points: Mapping[int, Namespace], rounds: int) -> Seconds:
-    """Return the seconds of the evaluation at each point: the best of all rounds, in which the points take turns."""
-    best: Seconds = {}
-    stores: dict[int, tuple[Store, Tracks]] = {}
+def _measure(points: Mapping[int, Namespace], rounds: int) -> Costs:
+    """Return the cost of the evaluation at each point: the least of all rounds, in which the points take turns."""
+    least: Costs = {}
+    stores: dict[tuple[int, str], tuple[Store, Tracks]] = {}
     with contextlib.ExitStack() as stack:
         commands = {}
         for point, arguments in points.items():
-            if arguments.tracks not in stores:
-                stores[arguments.tracks] = stack.enter_context(opened_store(arguments))
-            store, tracks = stores[arguments.tracks]
+            key = arguments.tracks, arguments.features
+            if key not in stores:
+                stores[key] = stack.enter_context(opened_store(arguments, arguments.features))
+            store, tracks = stores[key]
             problem = make_problem(tracks, arguments, arguments.epochs)
-            commands[point] = evaluate_command(
+            words = evaluate_command(
                 store, tracks, problem, jobs=arguments.jobs, engine=arguments.engine, every=arguments.checkpoint_every
             )
+            commands[point] = [*words, "--features", arguments.features, "--ensemble", str(arguments.ensemble)]
         for _ in range(rounds):
             for point, command in commands.items():
-                seconds, _ = run_command(command)
-                best[point] = min(seconds, best.get(point, seconds))
-    return best
+                with PeakMemory() as memory:
+                    seconds, _ = run_command(command)
+                best = least.get(point, Cost(seconds, memory.peak))
+                least[point] = Cost(min(seconds, best.seconds), min(memory.peak, best.memory))
+    return least
 
 
-def _print_line(title: str, measured: Seconds) -> None:
-    points, seconds = np.array(list(measured)), np.array(list(measured.values()))
+def _print_line(title: str, measured: Costs) -> None:
+    points, seconds = np.array(list(measured)), np.array([cost.seconds for cost in measured.values()])
     slope, start = np.polyfit(points, seconds, 1)
     print(f"\n{title}: {start:.2f} s + {1000 * slope:.2f} ms each")
-    print(f"{'':>8}{'seconds':>9}{'line':>9}{'off by':>9}")
-    for point, second in measured.items():
+    print(f"{'':>8}{'seconds':>9}{'line':>9}{'off by':>9}{'MiB':>7}")
+    for point, cost in measured.items():
         line = start + slope * point
-        print(f"{point:8}{second:9.2f}{line:9.2f}{second / line - 1:9.1%}", flush=True)
+        print(
+            f"{point:8}{cost.seconds:9.2f}{line:9.2f}{cost.seconds / line - 1:9.1%}{cost.memory / MEBIBYTE:7.0f}",
+            flush=True,
+        )
 
 
-def _print_speedup(title: str, measured: Seconds) -> None:
+def _print_speedup(title: str, measured: Costs) -> None:
     print(f"\n{title}")
-    print(f"{'':>8}{'seconds':>9}{'speed-up':>10}")
-    for point, second in measured.items():
-        print(f"{point:8}{second:9.2f}{measured[1] / second:10.2f}", flush=True)
+    print(f"{'':>8}{'seconds':>9}{'speed-up':>10}{'MiB':>7}")
+    for point, cost in measured.items():
+        speedup = measured[1].seconds / cost.seconds
+        print(f"{point:8}{cost.seconds:9.2f}{speedup:10.2f}{cost.memory / MEBIBYTE:7.0f}", flush=True)
 
 
 def _parse(words: Sequence[str] | None) -> Namespace:
@@ -90,6 +115,7 @@ def _parse(words: Sequence[str] | None) -> Namespace:
     )
     parser.add_argument("--engine", choices=["numba", "torch"], default="numba", help="default: numba")
     parser.add_argument("--rounds", type=positive, default=2, metavar="N", help="runs of each point; default: 2")
+    parser.set_defaults(features=defaults.FEATURES, ensemble=1)
     return parser.parse_args(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -39,6 +40,26 @@ def test_a_lossless_file_keeps_its_samples_and_its_rate(tmp_path, name):
     assert (audio.rate, audio.decoder, audio.decoder_messages) == (RATE, "soundfile", 0)
     assert audio.samples.dtype == np.float32
     np.testing.assert_allclose(audio.samples, samples, atol=2**-15)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff", "a.flac", "a.caf"])
+def test_16_bit_samples_are_to_the_bit_those_of_libsndfile(tmp_path, name, channels):
+    values = np.random.default_rng(0).integers(-(2**15), 2**15, (2**19 // channels + 999, channels), np.int16)
+    values[:2] = [[-(2**15)], [2**15 - 1]]
+    soundfile.write(tmp_path / name, values, RATE, subtype="PCM_16")
+    expected, _ = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
+    digest = hashlib.blake2b(f"{RATE} Hz, {channels} channels".encode() + expected.tobytes(), digest_size=16)
+    audio = decode(tmp_path / name)
+    assert audio.audio_hash == digest.hexdigest()
+    total = sum(expected.T[1:], expected.T[0])
+    np.testing.assert_array_equal(audio.samples, total / np.float32(channels))
+
+
+def test_samples_whose_sum_is_too_large_for_a_float_are_not_taken_for_infinite(tmp_path):
+    samples = np.full(1000, 3e38, np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(decode(tmp_path / "a.wav").samples, samples)
 
 
 FORMATS = {

@@ -394,7 +394,7 @@ def test_several_audio_tracks_in_an_mp4_are_noted(tmp_path):
 
 
 def test_mp4_files_that_were_joined_are_refused(tmp_path):
-    assert "2 MP4 files" in failure(put(tmp_path, "a.m4a", 2 * mp4_bytes(mp3(tmp_path), RATE)))
+    assert "2 indexes (boxes moov)" in failure(put(tmp_path, "a.m4a", 2 * mp4_bytes(mp3(tmp_path), RATE)))
 
 
 def test_an_mp4_without_its_index_is_called_that(tmp_path):
@@ -515,7 +515,7 @@ TRUE: dict[str, tuple[str, Callable[[Path], bytes], str, Callable[[bytes, str], 
     "ogg page": (
         "a.ogg",
         lambda _: written("a.ogg")[:-50],
-        r"a page is incomplete",
+        r"the last page is incomplete",
         lambda data, _: not _is_whole_page(data),
     ),
 }

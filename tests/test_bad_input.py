@@ -625,7 +625,7 @@ def test_a_model_of_another_format_is_refused(store, refused):
 def test_a_model_of_features_that_are_computed_differently_is_refused_by_name(store, refused):
     edit_json(
         store / "models" / "folder-rbf-sl" / "model.json",
-        lambda content: content["features"]["parts"][0].update(digest="5" * 32),
+        lambda content: content["features"][0]["parts"][0].update(digest="5" * 32),
     )
     shutil.rmtree(store / "embeddings")
     assert "features logmel" in refused("embed", "folder-rbf-sl", "tones/low")

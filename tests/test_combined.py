@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from report_pages import records, report
 from small_store import (
     CLASSES,
     TAGS,
@@ -23,9 +25,13 @@ from small_store import (
 )
 
 from mirembed.compare.families import run_families
+from mirembed.errors import SpecError
 from mirembed.evaluate.estimate import estimate
 from mirembed.evaluate.plan import plan_run
+from mirembed.fit import stacking
 from mirembed.fit.resolve import describe_plugins
+from mirembed.hookspecs import Regression, Target
+from mirembed.models.averaging import Outputs, stacked_weights
 from mirembed.registry import Registry
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import open_run, read_run
@@ -158,3 +164,157 @@ def test_an_interrupted_run_is_read_as_far_as_it_got_and_resumed_to_the_bit(trac
     resumed, _ = run_here_with(tracks["targets"], tmp_path)
     assert resumed.folder == folder
     assert read_table(folder / "predictions.parquet").equals(read_table(whole))
+
+
+# Stacked weights
+
+
+def stacked(**changes: Any):
+    return settings("nn", "fl", "stats", **{"combine": ("stacked",), **changes})
+
+
+@pytest.fixture(scope="module")
+def weighted(tracks, tmp_path_factory) -> dict[str, RunFolder]:
+    folder = tmp_path_factory.mktemp("stacked")
+    return {name: run_here_with(tracks[name], folder, stacked())[0] for name in ("classes", "targets")}
+
+
+def weights_of(run: RunFolder) -> dict[tuple[str, int], float]:
+    return {
+        (row["member"], row["fold"]): row["weight"] for row in read_table(run.folder / "weights.parquet").to_pylist()
+    }
+
+
+def test_weights_are_not_negative_and_have_the_sum_1_in_each_fold(weighted):
+    for run in weighted.values():
+        found = weights_of(run)
+        assert set(found) == {(member, fold) for member in MEMBERS for fold in (0, 1)}
+        assert min(found.values()) >= 0
+        for fold in (0, 1):
+            assert sum(found[member, fold] for member in MEMBERS) == pytest.approx(1)
+
+
+def test_the_members_are_averaged_with_the_weights_of_the_fold(weighted):
+    table, found = read_table(weighted["targets"].folder / "predictions.parquet"), weights_of(weighted["targets"])
+    names = tuple(target.name for target in TARGETS.targets)
+    folds = table.filter(pa.array(np.array(table["method"].to_pylist()) == "combined"))["fold"].to_pylist()
+    mean = sum(
+        np.array([found[member, fold] for fold in folds])[:, None] * rows_of(table, member, "predicted_", names)
+        for member in MEMBERS
+    )
+    np.testing.assert_allclose(rows_of(table, "combined", "predicted_", names), mean, rtol=1e-12)
+
+
+def test_no_label_of_a_test_track_plays_a_part_in_the_weights(tracks, weighted, tmp_path):
+    record = open_run(weighted["targets"].folder.parent, str(weighted["targets"].folder))
+    tested = [int(one) for one in record.predictions["nn"].take(record.predictions["nn"].parts[0]).ids]
+    labels = [
+        (400.0 - label[0] if row in tested else label[0], label[1])
+        for row, label in enumerate(tracks["targets"].labels)
+    ]
+    run, _ = run_here_with(replace(tracks["targets"], labels=labels), tmp_path, stacked())
+    ours, theirs = weights_of(run), weights_of(weighted["targets"])
+    assert [ours[member, 0] for member in MEMBERS] == [theirs[member, 0] for member in MEMBERS]
+    assert [ours[member, 1] for member in MEMBERS] != [theirs[member, 1] for member in MEMBERS]
+
+
+def test_networks_are_trained_anew_in_inner_folds(tracks, tmp_path):
+    given = stacked(inner_cv=2)
+    planned = plan_run(given, tracks["classes"], REGISTRY, describe_plugins(given, REGISTRY))
+    trainings = planned.trainings(RunFolder.resume_at(tmp_path, {}, ""))
+    assert sum(one.n_inner_networks for one in trainings) == 4
+    assert [one.epochs for one in trainings if one.job.approach.trains] == [6, 6]
+
+
+def test_learners_of_stacked_members_are_chosen_in_the_other_inner_folds(tracks, tmp_path):
+    given = experiment(combine=("stacked:fl|stats",), epochs=1, cv=2, select=("learner.C=0.1|10",))
+    run, _ = run_here_with(tracks["classes"], tmp_path, given)
+    assert sum(weights_of(run).values()) == pytest.approx(2)
+    assert set(read_table(run.folder / "selection.parquet")["method"].to_pylist()) == {"fl", "stats"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "facts"),
+    [
+        ({"select": ("epoch",), "epochs": 4, "checkpoint_every": 2}, ["--select epoch", "nn"]),
+        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["--inner-cv 2", "3"]),
+    ],
+)
+def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, facts):
+    given = stacked(**changes)
+    with pytest.raises(SpecError) as error:
+        plan_run(given, tracks["classes"], REGISTRY, describe_plugins(given, REGISTRY))
+    assert [fact for fact in facts if fact not in str(error.value)] == []
+
+
+def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_path, monkeypatch):
+    kept = stacking._keep
+    calls: list[Path] = []
+
+    def interrupted(path, outputs):
+        kept(path, outputs)
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(stacking, "_keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_here_with(tracks["targets"], tmp_path, stacked())
+    again, _ = run_here_with(tracks["targets"], tmp_path, stacked())
+    assert (
+        len(calls) == len(set(calls)) == 12
+    )  # two folds of three members, two of which share a network, and 3 inner ones
+    for name in ("predictions", "weights"):
+        ours, theirs = (read_table(run.folder / f"{name}.parquet") for run in (again, weighted["targets"]))
+        assert ours.equals(theirs)
+
+
+def test_the_weights_of_two_models_are_those_of_a_grid_search():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0, 1, (40, 2))
+    task = Regression((Target("x", 0, 1), Target("y", 0, 1)))
+    parts = [truth + rng.normal(0, spread, truth.shape) for spread in (0.1, 0.2, 0.8)]
+    found = stacked_weights(task, truth, [Outputs(one) for one in parts])
+
+    def error(a: float, b: float) -> float:
+        return float(np.square(a * parts[0] + b * parts[1] + (1 - a - b) * parts[2] - truth).sum())
+
+    steps = np.arange(0, 1.0001, 0.01)
+    best = min(((a, b) for a in steps for b in steps if a + b <= 1), key=lambda pair: error(*pair))
+    np.testing.assert_allclose(found[:2], best, atol=0.011)
+    assert error(*found[:2]) <= error(*best)
+
+
+# The report
+
+
+def test_a_report_shows_what_each_member_adds(runs, tmp_path):
+    run, _ = runs["classes"]
+    written = report(run.folder, tmp_path / "report")
+    table = read_table(run.folder / "predictions.parquet")
+    labels = table.filter(pa.array(np.array(table["method"].to_pylist()) == "nn"))
+    folds, truth = np.array(labels["fold"].to_pylist()), np.array(labels["label"].to_pylist())
+
+    def score(right: np.ndarray) -> float:
+        return float(np.mean([right[folds == fold].mean() for fold in (0, 1)]))
+
+    whole = score(np.array(predicted(table, "combined")) == truth)
+    for row in records(written, "members-combined"):
+        others = [member for member in MEMBERS if member != row["member"]]
+        mean = sum(rows_of(table, other, "probability_", CLASSES.classes) for other in others)
+        without = score(np.array(CLASSES.classes)[mean.argmax(axis=1)] == truth)
+        alone = score(np.array(predicted(table, row["member"])) == truth)
+        assert float(row["score_mean"]) == pytest.approx(alone)
+        assert float(row["combined_minus_member_mean"]) == pytest.approx(whole - alone)
+        assert float(row["without_mean"]) == pytest.approx(without)
+        assert float(row["combined_minus_without_mean"]) == pytest.approx(whole - without)
+    text = (written.page.parent / "methods.md").read_text()
+    assert "`combined` averages the predictions of `nn`, `fl` and `stats`" in text
+
+
+def test_a_report_shows_the_weights_of_stacked_methods(weighted, tmp_path):
+    written = report(weighted["targets"].folder, tmp_path / "report")
+    found = weights_of(weighted["targets"])
+    for row in records(written, "members-combined"):
+        assert float(row["weight_mean"]) == pytest.approx(np.mean([found[row["member"], fold] for fold in (0, 1)]))
+    assert "breiman1996" in (written.page.parent / "references.bib").read_text()

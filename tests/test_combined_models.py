@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from small_store import (
     write_targets,
 )
 
-from mirembed import Regression, Tags, Task, load
+from mirembed import Regression, Task, load
 from mirembed.errors import ModelError, SpecError
 from mirembed.features import resolve_features
 from mirembed.fit import fit as run_fit
@@ -35,8 +36,7 @@ from mirembed.fit.saved import SavedNetwork
 from mirembed.model_card import write_card
 from mirembed.models import combined
 from mirembed.models.averaging import Outputs, average, equal_weights
-from mirembed.models.base import AnyModel
-from mirembed.models.combined import CombinedModel, load_model
+from mirembed.models.combined import CombinedModel, load_model, outputs_of
 from mirembed.models.inference import embed_recordings
 from mirembed.models.model import Model, named_predictions
 from mirembed.models.onnx import export_onnx
@@ -70,15 +70,18 @@ def both(store: Store) -> Tracks:
     return open_tracks(store, features=[LOGMEL, BOTH])
 
 
+def run_pickled(
+    function: Callable[[Any], Any], arguments: Sequence[Any], *rest: Any, **options: Any
+) -> Iterator[workers.Done[Any]]:
+    """Work in this process, with what a worker process would be sent and send back."""
+    for done in run_here(function, pickle.loads(pickle.dumps(arguments)), *rest, **options):
+        yield pickle.loads(pickle.dumps(done))
+
+
 def fit(tracks: Tracks, store: Store, models: Path, *approaches: str, **settings: Any) -> list[Any]:
     described = experiment(*approaches, **{"epochs": 1, "network": ("mlp",), "excerpt": 20, **settings})
-    with workers_run():
+    with workers_run(run_pickled):
         return run_fit(tracks, store, described, REGISTRY, models, seed=0, jobs=1)
-
-
-def outputs(model: AnyModel, vectors: np.ndarray) -> Outputs:
-    scores = model.scores(vectors) if isinstance(model.task, Tags) else None
-    return Outputs(model.predict(vectors), scores, model.probabilities(vectors))
 
 
 class Fitted:
@@ -137,7 +140,7 @@ def copied(classes, tmp_path) -> Path:
 
 def test_it_predicts_the_mean_of_what_its_members_fitted_alone_predict_to_the_bit(fitted):
     model, vectors = fitted.model, fitted.embed_alone()
-    of_members = [outputs(one, of_one) for one, of_one in zip(fitted.alone.values(), vectors, strict=True)]
+    of_members = [outputs_of(one, of_one) for one, of_one in zip(fitted.alone.values(), vectors, strict=True)]
     expected = average(model.task, of_members, equal_weights(3))
     embeddings = model.join(vectors)
     np.testing.assert_array_equal(model.predict(embeddings), expected.predicted)
@@ -175,27 +178,30 @@ def test_stored_frames_are_not_cut_to_the_length_of_other_members_features(class
     np.testing.assert_array_equal([found[name] for name in recordings], model.join(vectors))
 
 
-@pytest.mark.parametrize("write", WRITE.values(), ids=list(WRITE))
+@pytest.mark.parametrize("write", [write_classes, write_targets])
 def test_fitted_to_the_training_tracks_of_a_fold_it_predicts_what_the_evaluation_did(tmp_path, write):
     store = write(tmp_path / "store")
     add_chroma(store)
     tracks = both(store)
-    settings = {"network": ("mlp",), "epochs": 1, "excerpt": 20, "combine": (COMBINE,)}
+    stacked = "weighted=stacked:rbf-sl|stats@logmel+chroma"
+    settings = {"network": ("mlp",), "epochs": 1, "excerpt": 20, "combine": (COMBINE, stacked), "inner_cv": 2}
     with workers_run():
         run, _ = evaluate(tracks, experiment(cv=2, **settings), REGISTRY, tmp_path / "runs")
     rows = [row for row in run.read_predictions().to_pylist() if row["fold"] == 0]
     tested = {row["id"] for row in rows}
-    [entry] = fit(tracks.without(dict.fromkeys(tested, "tested")), store, store.models, **settings)
-    model = CombinedModel.load(entry.folder, REGISTRY)
     by_id = dict(zip(tracks.ids, tracks.recordings, strict=True))
-    found = embed_recordings(model, store, [by_id[track] for track in tested], NO_PROGRESS)
-    for name in ("both", *MEMBERS):
-        of_method = {row["id"]: row for row in rows if row["method"] == name}
-        assert of_method.keys() == tested
-        vectors = np.array([found[by_id[track]] for track in of_method])
-        split = dict(zip(MEMBERS, model.split(vectors), strict=True))
-        of_one = outputs(model, vectors) if name == "both" else outputs(model.members[name], split[name])
-        check_predictions(model.task, of_one, list(of_method.values()))
+    for entry in fit(tracks.without(dict.fromkeys(tested, "tested")), store, store.models, **settings):
+        model = CombinedModel.load(entry.folder, REGISTRY)
+        found = embed_recordings(model, store, [by_id[track] for track in tested], NO_PROGRESS)
+        for name in (entry.approach, *model.members):
+            of_method = {row["id"]: row for row in rows if row["method"] == name}
+            assert of_method.keys() == tested
+            vectors = np.array([found[by_id[track]] for track in of_method])
+            split = dict(zip(model.members, model.split(vectors), strict=True))
+            of_one = (model, vectors) if name == entry.approach else (model.members[name], split[name])
+            check_predictions(model.task, outputs_of(*of_one), list(of_method.values()))
+    assert entry.approach == "weighted"
+    assert len(set(entry.weights.values())) == 2
 
 
 def check_predictions(task: Task, found: Outputs, rows: list[dict[str, Any]]) -> None:

@@ -167,6 +167,13 @@ def test_half_a_track_of_silence_is_an_error(music: Path, level: float, seconds:
 
 
 @pytest.mark.usefixtures("in_process")
+def test_loud_channels_that_cancel_are_not_called_silent(music: Path) -> None:
+    write(music / "jig/a.wav", np.stack([piece(0), -piece(0)], axis=1))
+    texts = {finding.kind: finding.text for finding in look(music).findings}
+    assert texts["silence"] == "the mean of the channels, which cancel, is below -70 dB in 100% of the track"
+
+
+@pytest.mark.usefixtures("in_process")
 def test_soft_music_is_not_silence(music: Path) -> None:
     write(music / "jig/a.wav", 0.1 * piece(0))
     assert look(music).findings == ()

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile
 from audio_files import log_mel, music, spectrogram
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirembed import SamplesAudio
+from mirembed import SamplesAudio, essentia_algorithm
 from mirembed.errors import AudioError, ParameterError
 from mirembed.features import resolve_features
 from mirembed.registry import Registry
@@ -145,6 +146,36 @@ def test_samples_may_come_in_pieces_of_any_length(lengths, backend):
     audio.blocks = lambda: iter(np.split(samples, np.clip(np.cumsum(lengths), 0, len(samples))))
     features = LogMel(backend=backend)
     np.testing.assert_allclose(features.extract(audio), log_mel(samples, 22_050, backend=backend), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seconds", [0.3, 4])
+@pytest.mark.parametrize("frame", [0.05, 0.2])
+def test_spectra_of_many_frames_are_to_the_bit_those_of_each_frame_alone(frame, seconds, backend):
+    rate = 22_050
+    samples = noise(seconds, rate).astype(np.float32)
+    features = LogMel(frame=frame, backend=backend)
+    found, definition = features.extract(SamplesAudio(samples, rate)), features.definition
+    length, size = definition.frame_length(rate), definition.fft_size(rate)
+    bins, filters = definition.filters(rate)
+    frames = [samples[start : start + length] for start in (i * 2205 // 4 for i in range(len(found)))]
+    if backend == "essentia":
+        padding = {"zeroPadding": size - length, "zeroPhase": False}
+        hamming = {"type": "hamming", "normalized": False, "constantsDecimals": 2}
+        window = essentia_algorithm("Windowing", size=length, **padding, **hamming).__compute__
+        spectrum = essentia_algorithm("Spectrum", size=size).__compute__
+        powers = np.array([np.square(spectrum(window(frame))[bins]) for frame in frames])
+        total = window(np.ones(length, np.float32)).sum(dtype=np.float64)
+    else:
+        weights = np.hamming(length)
+        spectra = [scipy.fft.rfft(frame * weights.astype(np.float32), size)[bins] for frame in frames]
+        powers = np.array([np.square(spectrum.real) + np.square(spectrum.imag) for spectrum in spectra])
+        total = weights.sum()
+    scaled = (filters / total**2).astype(np.float32)
+    # How a product of matrices is rounded depends on the number of rows.
+    rows = [powers[first : first + 64] @ scaled for first in range(0, len(powers), 64)]
+    bands = np.concatenate(rows).astype(np.float64)
+    np.testing.assert_array_equal(found, (10 * np.log10(np.maximum(bands, 1e-10))).astype(np.float32))
 
 
 def test_the_backend_is_essentia_where_it_is_installed():

@@ -280,7 +280,7 @@ def test_a_model_of_features_that_the_store_lacks_is_an_error_with_the_command(t
 
 def test_a_model_of_features_by_other_code_is_an_error(tmp_path, other, models):
     manifest = read_json(models[0] / "model.json")
-    manifest["features"]["parts"][0]["digest"] = "f" * 32
+    manifest["features"][0]["parts"][0]["digest"] = "f" * 32
     changed = tmp_path / "changed"
     changed.mkdir()
     for path in models[0].iterdir():

@@ -241,6 +241,17 @@ def test_forked_workers_share_what_the_fork_server_has_loaded():
 
 
 @linux
+@pytest.mark.parametrize(("jobs", "found"), [(1, []), (2, [b"loaded"])])
+def test_a_run_of_several_workers_forks_them_from_a_process_that_ends_with_it(jobs, found):
+    before = psutil.Process().children()
+    tasks = [("loaded", 0), ("crash", 0), ("loaded", 0), ("loaded", 0)]
+    outcomes = list(workers.run(act, tasks, jobs, load="test_workers:loaded"))
+    assert [type(one) for one in outcomes].count(workers.Crashed) == 1
+    assert [one.result for one in outcomes if isinstance(one, workers.Done)] == [found] * 3
+    assert psutil.Process().children() == before
+
+
+@linux
 def test_a_fork_server_survives_an_error_while_it_loads():
     with forkserver("test_workers:there_is_no_such_function") as server:
         assert list(workers.run(act, [("return", 7)], 1, server=server)) == [workers.Done(0, 7)]

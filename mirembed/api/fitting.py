@@ -23,7 +23,7 @@ from mirembed.api.words import (
 )
 from mirembed.config import Settings, read_preset
 from mirembed.errors import SpecError
-from mirembed.progress import Progress, counted
+from mirembed.progress import Progress, counted, joined
 from mirembed.specs import Spec
 
 if TYPE_CHECKING:
@@ -78,10 +78,13 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
         raise SpecError(f"--preset {preset}: it has several evaluations, and no single model; use `mirembed evaluate`")
     settings = first.updated(given, where)
     settings.check()
-    if not settings.select and (
-        unused := [f"--{name}" for name in ("folds", "metric", "checkpoint-every", "inner-cv") if name in given]
+    stacks = any(method.approach.stacked for method in settings.methods)
+    for names, is_used, needed in (
+        (("metric", "checkpoint-every"), bool(settings.select), "--select"),
+        (("folds", "inner-cv"), bool(settings.select) or stacks, "--select or --combine stacked"),
     ):
-        raise SpecError(f"{', '.join(unused)}: used only with --select; add --select, or omit it")
+        if not is_used and (unused := [f"--{name}" for name in names if name in given]):
+            raise SpecError(f"{', '.join(unused)}: used only with {needed}; add it, or omit {joined(unused)}")
     return settings
 
 

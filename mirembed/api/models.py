@@ -70,12 +70,12 @@ class Model:
 
     @property
     def approach(self) -> str:
-        """What its network was trained for: ``rbf-sl``, ``nn``, ``fl``."""
+        """What its network was trained for: ``rbf-sl``, ``nn``, ``fl``; of a combined model, its name: ``combined``."""
         return str(self.provenance["approach"])
 
     @property
     def learner(self) -> str | None:
-        """What predicts from its embeddings; None for ``nn``, whose network predicts."""
+        """What predicts from its embeddings; None for ``nn``, whose network predicts, and for combined models."""
         described = self.provenance["learner"]
         return None if described is None else str(described["spec"])
 

@@ -140,6 +140,11 @@ class Run:
         return self._together(lambda run: run._folder.read_selection())
 
     @property
+    def weights(self) -> pa.Table:
+        """The weights of the members of stacked methods in each fold; no rows if there are none."""
+        return self._together(lambda run: run._folder.read_weights())
+
+    @property
     def cost(self) -> pa.Table:
         """Time, memory and processor of every training."""
         return self._together(lambda run: run._folder.read_cost())

@@ -26,8 +26,8 @@ LONG_SECONDS = 20 * 60
 LONG_BYTES = 50 * 10**6
 """Longer files, and larger ones that state no length, are decoded to disk: Essentia returns all samples at once."""
 
-_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<smil", b"<MPD", b"v=0")
-"""First bytes of files that make FFmpeg open other files or network addresses."""
+_TEXTS = (b"#extm3u", b"ffconcat", b"[playlist]", b"<?xml", b"<smil", b"<mpd", b"v=0", b"<!doctype", b"<html")
+"""First bytes of web pages, and of files that make FFmpeg open other files or network addresses, in lower case."""
 
 
 @functools.cache
@@ -95,13 +95,13 @@ def open_by_essentia(path: Path, header: Header, before: str, stack: ExitStack) 
     """
     if missing := essentia_error():
         raise AudioError(
-            f"soundfile cannot decode this file ({before}), and Essentia, which might, cannot be imported ({missing}); "
-            "convert it to FLAC or install Essentia"
+            f"soundfile is not enough to decode this file ({before}), and Essentia cannot be imported ({missing}); "
+            "install Essentia, or convert the file to 24-bit FLAC"
         )
     with path.open("rb") as file:
         head = file.read(2**20)
-    if head[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS):
-        raise AudioError("a playlist or other text, not an audio file")
+    if head[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_TEXTS):
+        raise AudioError("a playlist, web page or other text, not an audio file")
     if not head.strip(b"\0"):  # FFmpeg would read on until it finds something
         raise AudioError(f"the first {len(head)} bytes are zeros, not audio; copy or download the file again")
     long = header.stated > LONG_SECONDS or (not header.stated and path.stat().st_size > LONG_BYTES)

@@ -36,6 +36,9 @@ _EVERY = 16
 CANCELED_SHARE = 0.1
 """A file is reported if the mean of its channels cancels in at least this fraction of it."""
 
+CANCELED = "the channels cancel"
+"""How the note on them begins."""
+
 Decoder = Literal["soundfile", "essentia"]
 
 
@@ -84,6 +87,7 @@ class DecodeState:
         self.n_samples = 0
         self._rate, self._channels = rate, channels
         self._n_bad = self._n_canceled = 0
+        self._largest = 0.0
         self._hasher = hashlib.blake2b(f"{rate} Hz, {channels} channels".encode(), digest_size=16)
 
     @property
@@ -97,17 +101,18 @@ class DecodeState:
         Returns
         -------
         ndarray [n_samples], float32
-            The mean of the channels, read-only; None once a sample was NaN or infinite.
+            The mean of the channels, read-only; None once a sample was NaN, infinite or too large for a mean.
         """
         self.n_samples += len(block)
         require_bounded(self.seconds)
         self._hasher.update(block.data.cast("B"))
         mono = mix(block)
-        if not np.isfinite(mono).all():
+        if not _is_finite(mono):
             self._n_bad += int(block.size - np.count_nonzero(np.isfinite(block)))
+            self._largest = max(self._largest, float(np.abs(block).max()))
         elif self._channels > 1:
             self._n_canceled += len(block) * _cancels(block, mono)
-        return None if self._n_bad else mono
+        return None if self._n_bad or self._largest else mono
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -115,7 +120,7 @@ class DecodeState:
         share = self._n_canceled / max(1, self.n_samples)
         if share < CANCELED_SHARE:
             return ()
-        return (f"the channels cancel in {share:.0%} of the file: features see their mean, which is nearly silent",)
+        return (f"{CANCELED} in {share:.0%} of the file: features see their mean, which is nearly silent",)
 
     def finish(self) -> str:
         """Return the digest of all samples.
@@ -123,13 +128,15 @@ class DecodeState:
         Raises
         ------
         AudioError
-            There are no samples, or some are NaN or infinite.
+            There are no samples, or some are NaN, infinite or too large for a mean.
         """
         if not self.n_samples:
             raise AudioError("no samples: nothing was decoded")
         if self._n_bad:
             n_values = self.n_samples * self._channels
             raise AudioError(f"{self._n_bad} of {n_values} samples are NaN or infinite; export the file again")
+        if self._largest:
+            raise AudioError(f"samples of up to {self._largest:.2g}, where full scale is 1; export the file again")
         return self._hasher.hexdigest()
 
 
@@ -148,6 +155,13 @@ def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     return mono
 
 
+def _is_finite(samples: NDArray[np.float32]) -> bool:
+    """Whether no sample is NaN or infinite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = samples.sum()  # as it would be of one such sample, and reading them once is enough
+    return bool(np.isfinite(total) or np.isfinite(samples).all())
+
+
 def _cancels(block: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
     """Whether loud channels ``[n_samples, channels]`` have a mean ``[n_samples]`` of nearly nothing."""
     length = max(1, len(block) // 256)
@@ -160,10 +174,16 @@ def _cancels(block: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
     return power > AUDIBLE and left < CANCELS * power
 
 
-def require_bounded(seconds: float) -> None:
-    """Raise `AudioError` for audio longer than `MAX_HOURS`."""
-    if seconds > MAX_HOURS * 3600:
-        raise AudioError(f"{seconds / 3600:.1f} hours long, longer than the limit of {MAX_HOURS} hours; split the file")
+def require_bounded(seconds: float, *, stated: bool = False) -> None:
+    """Raise `AudioError` for audio longer than `MAX_HOURS`; with ``stated``, only the header says that it is."""
+    if seconds <= MAX_HOURS * 3600:
+        return
+    hours = f"{seconds / 3600:.1f} hours"
+    if stated:
+        raise AudioError(
+            f"the header states {hours}, and the limit is {MAX_HOURS} hours; split the file or export it again"
+        )
+    raise AudioError(f"at least {hours} long, and the limit is {MAX_HOURS} hours; split the file")
 
 
 @contextlib.contextmanager

@@ -115,7 +115,7 @@ def audio_files(paths: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
     for given in paths:
         found = walk.find(given) if given.is_dir() else [given]
         if not found:
-            why = "; ".join(walk.notes()) or "it is empty"
+            why = "; ".join(walk.notes()) or "no visible file in it"
             raise MirembedError(f"{printable(given)} contains no audio files ({why}); {_EXPECTED}")
         for path in found:
             if files.setdefault(printable(path), path) != path:
@@ -266,7 +266,9 @@ class _Walk:
         ]
         if self.others:
             endings = [f"{number} {ending or 'without ending'}" for ending, number in self.others.most_common()]
-            notes.append(f"skipped {counted(self.others.total(), 'file')} (not audio): {first_names(endings, _NAMED)}")
+            notes.append(
+                f"skipped {counted(self.others.total(), 'file')} (other endings): {first_names(endings, _NAMED)}"
+            )
         return tuple(notes)
 
     @interruptible()

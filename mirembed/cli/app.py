@@ -62,7 +62,7 @@ def with_values(args: list[str]) -> list[str]:
     """
     return [
         text
-        for arg, after in zip(args, [*args[1:], "--"], strict=True)
+        for arg, after in zip(args, [*args, "--"][1:], strict=True)
         for text in ([arg, ALL] if arg == "--combine" and after.startswith("-") else [arg])
     ]
 

@@ -48,7 +48,9 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="Method to compare the others with. Default: the first trained."),
+        typer.Option(
+            metavar="METHOD", help="Method to compare the others with. Default: the first combined or trained."
+        ),
     ] = None,
     train_size: Annotated[
         list[str] | None,
@@ -72,7 +74,7 @@ def evaluate(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Also evaluate the trained network of this model; repeatable.",
+            help="Also evaluate a trained model's network; repeatable.",
         ),
     ] = None,
     combine: options.Combine = None,
@@ -214,6 +216,12 @@ def _text(result: Result) -> Iterator[str | Table]:
     named = list(zip(scores, zip(*headings.values(), strict=True), strict=True))
     rows = [[*parts, *(s.intervals[name, None] for name in shown), s.pooled[headline, None]] for s, parts in named]
     yield Table([*headings, *labels, f"pooled {labels[0]}"], rows, result.planned.describe())
+    for method in result.planned.methods:
+        if method.approach.members:
+            yield f"{method.name}: {method.approach.explain()}"
+    if result.weights:
+        rows = [[one.method, one.member, str(one)] for one in result.weights]
+        yield Table(["method", "member", "weight"], rows, "Weights from inner folds: mean, smallest and largest fold")
     by = list(scores[0].by_column)
     if by and len(headings) > 1:
         by_method = [[*parts, *(s.by_column[name] for name in by)] for s, parts in named]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -110,7 +111,12 @@ def fit(
             f"{model.approach}: fitted to {counted(len(tracks.ids), 'track')}{loss}",
             f"  model       {model.folder}",
             f"  embeddings  {model.embeddings}",
+            *([f"  weights     {describe_values(shown)}"] if (shown := _rounded(model.weights)) else []),
             *([f"  chosen      {describe_values(model.chosen)}"] if model.chosen else []),
             *(f"  {line}" for line in what_is_left(model)),
         ]
     print_result(json, lambda: {"dataset": tracks.info.spec, "models": [model.to_json() for model in fitted]}, lines)
+
+
+def _rounded(weights: Mapping[str, float]) -> dict[str, str]:
+    return {name: f"{weight:.3g}" for name, weight in weights.items()}

@@ -67,8 +67,7 @@ Combine: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METHODS]",
-        help="Average methods: A|B|..., such as rbf-sl|stats@chroma; all (default); or stacked, with weights from "
-        "inner folds; repeatable.",
+        help="Average methods: all (default), stacked (with weights from inner folds) or A|B; repeatable.",
     ),
 ]
 LabelSimilarity: TypeAlias = Annotated[
@@ -138,10 +137,10 @@ Select: TypeAlias = Annotated[
     ),
 ]
 InnerCv: TypeAlias = Annotated[
-    int | None, typer.Option(metavar="N", help=f"Inner folds of --select. Default: {defaults.INNER_FOLDS}.")
+    int | None, typer.Option(metavar="N", help=f"Inner folds of --select and stacked. Default: {defaults.INNER_FOLDS}.")
 ]
 Exclude: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="WHAT", help="What to leave out: known-faults, the tracks with known faults.")
+    str | None, typer.Option(metavar="WHAT", help="Leave out known-faults: tracks with known faults.")
 ]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
 AcceptFailures: TypeAlias = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mirembed.compare.families import BASELINES, Family
+from mirembed.compare.families import BASELINES, Family, declared_kinds
 from mirembed.compare.paired_tests import PairedTest, n_tested, p_in_text
 from mirembed.config.approaches import UNTRAINED_BASELINES
 from mirembed.progress import counted, decimals, first_names, joined
@@ -175,7 +175,8 @@ class _Findings:
         if untested := [test for test in of_other.values() if test.p is None]:
             evidence.append(self._unsure(untested[0]))
         if n_tested(of_other.values()) > 1:
-            evidence.append("All p-values are Holm-corrected, separately for trained methods and for baselines.")
+            first, second = declared_kinds(self.run)
+            evidence.append(f"All p-values are Holm-corrected, separately for {first} and for {second}.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:
@@ -230,7 +231,7 @@ class _Findings:
     def _corrected(self, test: PairedTest) -> str:
         """Say over which family of tests a p-value is corrected."""
         family = next(family for family in self.families if test in family.tests)
-        of_family = "test with a baseline" if family.name == BASELINES else "test of trained methods"
+        of_family = "test with a baseline" if family.name == BASELINES else f"test of {declared_kinds(self.run)[0]}"
         if self.run.comparisons.reference is None:
             of_family = "declared test"
         if family.n_tested == 1:

@@ -97,6 +97,14 @@ def run_families(run: RunRecord, comparisons: Comparisons | None = None) -> tupl
     return families(of_run(wanted.primary), of_run(wanted.baselines), of_run(others), declared=declared)
 
 
+def declared_kinds(run: RunRecord) -> tuple[str, str]:
+    """Say what the methods of the two declared families are."""
+    of_reference = [one for one in run.methods if one.name == run.comparisons.reference and one.approach.members]
+    if not of_reference:
+        return "trained methods", "baselines without training"
+    return f"members of {of_reference[0].name} and trained methods", "other baselines without training"
+
+
 def _same_pairs(one: Iterable[Pair], other: Iterable[Pair]) -> bool:
     return {frozenset(pair) for pair in one} == {frozenset(pair) for pair in other}
 

@@ -88,7 +88,7 @@ class Settings:
     select : tuple of str
         What is chosen inside the folds: ``learner.C=0.1|1|10``, ``epoch``; see `mirembed.config.selection`.
     inner_cv : int
-        Number of inner folds, in which ``select`` compares the values.
+        Number of inner folds, in which ``select`` compares the values, and stacked methods get their weights.
     against : str or None
         The method that the others are compared with; by default the first that is trained.
     primary : tuple of (str, str)
@@ -280,8 +280,12 @@ class Settings:
             given that no approach uses, or inner folds where nothing is chosen.
         """
         _ = self.methods, Spec.parse(self.optimizer), self.choices
-        if self.inner_cv != defaults.INNER_FOLDS and not self.select:
-            raise SpecError(f"--inner-cv {self.inner_cv}: nothing is chosen in inner folds; give --select, or omit it")
+        stacks = any(method.approach.stacked for method in self.methods)
+        if self.inner_cv != defaults.INNER_FOLDS and not self.select and not stacks:
+            raise SpecError(
+                f"--inner-cv {self.inner_cv}: nothing is chosen in inner folds; give --select or --combine stacked, or "
+                "omit it"
+            )
         approaches = self.used_approaches
         listed = ", ".join(approach.name for approach in approaches)
         if self.label_similarity is not None and not any(approach.label_similarity for approach in approaches):

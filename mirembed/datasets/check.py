@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed import workers
+from mirembed.audio.decode_state import CANCELED
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import audio_files, default_timeout, file_stamp, printable
 from mirembed.audio.samples import SamplesAudio
@@ -223,7 +224,10 @@ def _faulty(
         if m.notes:
             yield Finding("file", "warning", one, m.notes)
         if m.silent >= SILENT:
-            yield Finding("silence", "error", one, f"{m.silent:.0%} of the track is below {QUIET:g} dB")
+            text = f"{m.silent:.0%} of the track is below {QUIET:g} dB"
+            if CANCELED in m.notes:
+                text = f"the mean of the channels, which cancel, is below {QUIET:g} dB in {m.silent:.0%} of the track"
+            yield Finding("silence", "error", one, text)
         if m.clipped >= CLIPPED:
             yield Finding("clipping", "warning", one, f"{m.clipped:.1%} of the samples are at {FULL_SCALE} or more")
 

@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from mirembed.evaluate.experiment import embed_missing
 from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
+from mirembed.fit.job import Job
 from mirembed.fit.selection import inner_trainings
+from mirembed.fit.stacking import stacking_job
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration, size
 from mirembed.runs.folder import RunFolder
 from mirembed.workers.executor import run_trainings
@@ -209,14 +213,25 @@ def _with_inner(training: FoldTraining) -> Iterator[tuple[FoldTraining, bool]]:
     Which network is chosen is not known; that of the command stands for it.
     """
     selection = training.selection
+    if training.inner is not None and training.stacked:
+        for number in range(training.n_stacking_folds):
+            train, test = np.flatnonzero(training.inner != number), np.flatnonzero(training.inner == number)
+            inner_job = stacking_job(training.stacking, train, number)
+            yield _inner(training, inner_job, training.job.rows[test], f"stacking-{number}"), True
+        training = replace(training, stacked=(), inner=None)
     if selection is None or not selection.of_network:
         yield training, False
         return
     yield replace(training, selection=None), False
     for number, inner in enumerate(inner_trainings(training.job, selection)):
-        part = replace(training.part, folder=training.part.folder.with_name(f"{training.part.folder.name}-{number}"))
-        of_inner = replace(training, job=inner.job, test=inner.test, part=part, keep_embeddings="none", selection=None)
-        yield of_inner, True
+        yield _inner(training, inner.job, inner.test, str(number)), True
+
+
+def _inner(training: FoldTraining, job: Job, test: NDArray[np.int64], name: str) -> FoldTraining:
+    """Return the training of an inner fold, with a part of its own."""
+    part = replace(training.part, folder=training.part.folder.with_name(f"{training.part.folder.name}-{name}"))
+    alone: dict[str, Any] = {"keep_embeddings": "none", "selection": None, "stacked": (), "inner": None}
+    return replace(training, job=job, test=test, part=part, **alone)
 
 
 def _cost(kind: _Kind, group: Sequence[FoldTraining], measured: _Measured) -> TrainingCost:

@@ -31,6 +31,7 @@ from mirembed.hookspecs import Split
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
+from mirembed.runs.combined import MemberWeight, member_weights
 from mirembed.runs.cost import MethodsCost, costs, costs_to_json
 from mirembed.runs.folder import RunFolder, list_runs
 from mirembed.runs.scores import Scores, score, zero_width_warnings
@@ -57,6 +58,11 @@ class Result:
     def selection(self) -> list[Chosen]:
         """What was chosen inside the folds."""
         return read_chosen(self.run.read_selection())
+
+    @cached_property
+    def weights(self) -> list[MemberWeight]:
+        """The weights of the members of stacked methods."""
+        return member_weights(self.run.read_weights())
 
     @property
     def chance(self) -> float | None:
@@ -90,6 +96,7 @@ class Result:
             "ensemble": settings.ensemble,
             "bootstrap": self.run.manifest["configuration"]["bootstrap"],
             **({"selection": [one.to_json() for one in self.selection]} if self.selection else {}),
+            **({"weights": [one.to_json() for one in self.weights]} if self.weights else {}),
             "methods": self.run.manifest["configuration"]["methods"],
             "notes": self.run.read_notes(),
             "run": str(self.run.folder),
@@ -400,7 +407,7 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
             if trains:
                 epochs = [training.epochs for training in group]
                 n_networks = counted(sum(training.job.ensemble for training in group), "network")
-                n_inner = sum(one.job.ensemble * one.selection.n_inner_networks for one in group if one.selection)
+                n_inner = sum(one.n_inner_networks for one in group)
                 inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
                 length = counted(group[0].job.settings.epochs, "epoch")
                 description = f"training {n_networks}{inner} for {length}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mirembed.config import Method
 from mirembed.fit.candidates import Selection
 from mirembed.fit.job import Fitted, Job
 from mirembed.fit.selection import fit_selected, inner_results, is_resumed, total_epochs
+from mirembed.fit.stacking import out_of_fold, stacking_results
 from mirembed.hookspecs import Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
@@ -78,6 +80,10 @@ class FoldTraining:
         Of a network that is not trained but used as it is.
     selection : Selection or None
         What is chosen for its methods; None if nothing is.
+    stacked : tuple of Method
+        Those of its methods that are members of a stacked method: inner folds also predict the training tracks.
+    inner : ndarray [n_train], int64, or None
+        The inner folds of these methods; see `mirembed.fit.stacking.out_of_fold`.
     """
 
     job: Job
@@ -88,11 +94,29 @@ class FoldTraining:
     keep_embeddings: Literal["all", "last", "none"]
     saved: SavedEmbeddings | None = None
     selection: Selection | None = None
+    stacked: tuple[Method, ...] = ()
+    inner: NDArray[np.int64] | None = None
 
     @property
     def epochs(self) -> int:
         """How many epochs it trains for, those of inner folds included."""
-        return total_epochs(self.job, self.selection)
+        return total_epochs(self.job, self.selection) + self.n_stacking_folds * self.job.epochs
+
+    @property
+    def n_stacking_folds(self) -> int:
+        """Number of inner folds that predict the training tracks."""
+        return int(self.inner.max()) + 1 if self.stacked and self.inner is not None else 0
+
+    @property
+    def n_inner_networks(self) -> int:
+        """How many networks are trained in inner folds."""
+        chosen = 0 if self.selection is None else self.selection.n_inner_networks
+        return self.job.ensemble * (chosen + (self.n_stacking_folds if self.job.approach.trains else 0))
+
+    @property
+    def stacking(self) -> Job:
+        """The job with the methods of which inner folds predict the training tracks."""
+        return replace(self.job, methods=self.stacked)
 
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -119,14 +143,15 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         part.write_checkpoint(epoch, *_predict(training, final, fitted, epoch, keep_embeddings=keep))
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
-    saved = training.saved
+    saved = None if training.saved is None else (Model.load(training.saved.model, registry), training.saved.read())
+    inner = _out_of_fold(training, registry, note_epoch, saved) if training.n_stacking_folds else None
     selected = fit_selected(
         job,
         training.selection,
         registry,
-        note_epoch,
+        lambda epoch: note_epoch(training.n_stacking_folds * job.epochs + epoch),
         write_checkpoint if scores_checkpoints else None,
-        None if saved is None else (Model.load(saved.model, registry), saved.read()),
+        saved,
     )
     outputs: list[Output] = []
     for final, fitted in selected.trainings:
@@ -136,10 +161,32 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep, registry=registry)
         checkpoint_epoch = last if scores_checkpoints else None
         outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
-    part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()))
-    for path in [inner_results(job), *(path for final, _ in selected.trainings for path in final.checkpoints)]:
+    part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()), inner)
+    kept = [] if training.inner is None else stacking_results(job, training.inner)
+    for path in [inner_results(job), *kept, *(path for final, _ in selected.trainings for path in final.checkpoints)]:
         if path is not None:
             path.unlink(missing_ok=True)
+
+
+def _out_of_fold(
+    training: FoldTraining,
+    registry: Registry,
+    on_epoch: Callable[[int], None],
+    saved: tuple[Model, NDArray[np.float32]] | None,
+) -> pa.Table:
+    """Return what the stacked methods of a training predict for its training tracks in inner folds."""
+    job, selection, inner = training.stacking, training.selection, training.inner
+    assert inner is not None  # noqa: S101
+    chosen = None if selection is None else selection.of(job.methods)
+    outputs = out_of_fold(job, inner, registry, on_epoch, chosen, saved)
+    rows = job.rows[inner >= 0]
+    ids, labels = [training.ids[row] for row in rows], job.labels[rows]
+    tables = []
+    for method in job.methods:
+        one = outputs[method.name]
+        made = job.task, method, *job.seed, ids, labels, one.predicted, one.scores, one.probabilities
+        tables.append(predictions_table(*made))
+    return pa.concat_tables(tables)
 
 
 def embed_saved(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:

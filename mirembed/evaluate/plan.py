@@ -39,6 +39,7 @@ from mirembed.fit.candidates import (
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
+from mirembed.fit.stacking import check_stacked
 from mirembed.hookspecs import Split, Tags, Task
 from mirembed.interruption import interruptible
 from mirembed.models.baselines import chance_estimator
@@ -190,7 +191,9 @@ class PlannedRun:
         epochs = f", {counted(settings.epochs, 'epoch')}" if trains else ""
         if settings.ensemble > 1:
             epochs += f", ensembles of {settings.ensemble} networks"
-        inner = f", {', '.join(settings.select)} chosen in {self.n_inner} inner folds" if settings.select else ""
+        of_inner = [f"{', '.join(settings.select)} chosen"] if settings.select else []
+        of_inner += ["weights"] if self._stacked else []
+        inner = f", {' and '.join(of_inner)} in {self.n_inner} inner folds" if of_inner else ""
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}{inner}"
 
     @property
@@ -278,16 +281,23 @@ class PlannedRun:
                             keep_embeddings=self._kept_embeddings(approach.name, first),
                             saved=None if saved is None else self._saved_embeddings(saved, run),
                             selection=self._selection(methods, seed, fold.index),
+                            stacked=tuple(method for method in methods if method.name in self._stacked),
+                            inner=self.inner.get((seed, fold.index)),
                         )
                     )
         return trainings
 
     def _selection(self, methods: Sequence[Method], seed: int, fold: int) -> Selection | None:
-        if not self.inner:
+        if not self.candidates:
             return None
         choices = tuple(choice.name for choice in self.settings.choices)
         metric = headline(self.tracks.task, self.settings.metric).name
         return Selection(metric, choices, self.candidates, self.inner[seed, fold]).of(methods)
+
+    @property
+    def _stacked(self) -> set[str]:
+        """The members of stacked methods."""
+        return {name for method in self.methods if method.approach.stacked for name in method.approach.members}
 
     def _grouped(self, folds: Sequence[Fold]) -> bool:
         """Whether inner folds keep groups apart, as the folds do."""
@@ -357,7 +367,10 @@ def plan_run(
     planned = PlannedRun(name, settings, methods, tracks, plugins, folds, notes, saved, files, folds_file=file)
     if settings.select:
         candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
-        planned = replace(planned, candidates=candidates, inner=_inner_folds(settings, tracks, folds))
+        planned = replace(planned, candidates=candidates)
+        check_stacked(settings, candidates, planned._stacked)
+    if settings.select or planned._stacked:
+        planned = replace(planned, inner=_inner_folds(settings, tracks, folds))
     learners = {str(one.learner): one.learner for one in planned.all_methods if one.learner is not None}
     check_learners(registry, list(learners.values()), tracks.task, saved=settings.keep_models)
     return planned

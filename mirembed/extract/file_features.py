@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirembed import workers
+from mirembed.audio.by_essentia import essentia_error
 from mirembed.audio.files import default_timeout, file_hash, file_stamp, require_inside
 from mirembed.errors import AudioError
 from mirembed.features import FeaturesPart
@@ -151,7 +152,8 @@ def extract_files(
     options = options or ExtractOptions()
     tasks = [_Task(file, folder, options.backend) for file in files]
     limits = workers.Limits(lambda task: options.timeout or default_timeout(task.file.path), WORKER_MEMORY, WORKER_KEPT)
-    results = workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits)
+    load = f"{__name__}:{load_scipy.__name__ if options.backend == 'scipy' else load_audio.__name__}"
+    results = workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits, load=load)
     with contextlib.closing(results):
         for outcome in results:
             if isinstance(outcome, workers.Done):
@@ -159,6 +161,23 @@ def extract_files(
             else:
                 origins = " and ".join(part.origin for part in files[outcome.index].features)
                 yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
+
+
+def load_audio() -> None:
+    """Import what workers need, in the process that they are forked from; plugins are created in the workers."""
+    import soundfile  # noqa: F401
+
+    _registry()
+    if essentia_error():
+        load_scipy()
+
+
+def load_scipy() -> None:
+    """Import what workers need for the backend scipy."""
+    import scipy.fft  # noqa: F401
+    import soundfile  # noqa: F401
+
+    _registry()
 
 
 def _extract_file(task: _Task) -> ExtractedFile | str:
@@ -205,4 +224,10 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
 @functools.cache
 def _plugin(part: FeaturesPart, backend: str) -> Features:
     """Create the plugin that computes features, once for each worker."""
-    return create_features(Registry.discover(), part, backend)
+    return create_features(_registry(), part, backend)
+
+
+@functools.cache
+def _registry() -> Registry:
+    """Return the plugins, which are found once for all workers that are forked."""
+    return Registry.discover()

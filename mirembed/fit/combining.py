@@ -23,6 +23,11 @@ def members_of(methods: Sequence[Method]) -> set[str]:
     return {name for method in methods for name in method.approach.members}
 
 
+def stacked_members(methods: Sequence[Method]) -> set[str]:
+    """Return the names of the methods whose weights come from inner folds."""
+    return members_of([method for method in methods if method.approach.stacked])
+
+
 def saved_methods(methods: Sequence[Method]) -> list[Method]:
     """Return the methods that a fit saves a model of: all but the members of combined methods."""
     inside = members_of(methods)

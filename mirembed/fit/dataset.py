@@ -17,7 +17,7 @@ from mirembed.errors import EvaluationError, MismatchError, SpecError
 from mirembed.features.info import distinct_parts
 from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
-from mirembed.fit.combining import combine_saved, member_folders, saved_methods
+from mirembed.fit.combining import combine_saved, member_folders, saved_methods, stacked_members
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving, wanted_names
 from mirembed.fit.resolve import (
@@ -29,8 +29,9 @@ from mirembed.fit.resolve import (
 )
 from mirembed.fit.saved import learned_approach, network_origin
 from mirembed.fit.selection import fit_selected, is_resumed, total_epochs
+from mirembed.fit.stacking import check_stacked, out_of_fold
 from mirembed.hookspecs import Classification, Tags
-from mirembed.models.averaging import equal_weights
+from mirembed.models.averaging import Outputs, equal_weights, stacked_weights
 from mirembed.models.base import AnyModel
 from mirembed.models.combined import CombinedModel, load_model
 from mirembed.models.estimators import check_storable
@@ -69,6 +70,8 @@ class FittedModel:
     without_embeddings : int
         Listed tracks of the dataset that it has not embedded, because the store does not have their frames; without
         those whose files failed.
+    weights : mapping of str to float
+        Of a combined model: the weights of its members.
     """
 
     approach: str
@@ -78,6 +81,7 @@ class FittedModel:
     notes: list[str]
     chosen: Mapping[str, str] = field(default_factory=dict)
     without_embeddings: int = 0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON."""
@@ -89,6 +93,7 @@ class FittedModel:
             "notes": self.notes,
             "chosen": dict(self.chosen),
             "without_embeddings": self.without_embeddings,
+            "weights": dict(self.weights),
         }
 
 
@@ -96,7 +101,8 @@ class FittedModel:
 class _Training:
     """A network to train, the folders of its models by method, the store for their embeddings, and what is chosen.
 
-    ``members`` are the methods whose models become part of combined ones; their embeddings are not stored.
+    ``members`` are the methods whose models become part of combined ones; their embeddings are not stored. What those
+    of the ``stacked`` ones predict in ``inner`` folds gives their weights.
     """
 
     job: Job
@@ -105,6 +111,14 @@ class _Training:
     members: Collection[str]
     store: Path
     selection: Selection | None = None
+    stacked: tuple[Method, ...] = ()
+    inner: NDArray[np.int64] | None = None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it trains for, those of inner folds included."""
+        n_folds = int(self.inner.max()) + 1 if self.stacked and self.inner is not None else 0
+        return total_epochs(self.job, self.selection) + n_folds * self.job.epochs
 
     @property
     def is_saved(self) -> bool:
@@ -158,7 +172,7 @@ def fit(
     EvaluationError
         If there are too few tracks or classes.
     SpecError
-        If a setting or ``name`` is invalid, or an approach trains nothing.
+        If a setting or ``name`` is invalid, or an approach is ``chance``.
     PluginError
         If a similarity or a learner is unknown, or rejects its parameters.
     ModelError
@@ -174,9 +188,14 @@ def fit(
             "--approach chance uses no audio, so there is no model to save; use `mirembed evaluate` to score it"
         )
     methods: Sequence[Method] = [method for some in settings.trainings for method in some]
+    stacked = stacked_members(settings.methods)
+    inner = _inner_folds(settings, tracks, seed) if settings.select or stacked else None
     selection = None
-    if settings.select:
-        selection = _plan_selection(settings, tracks, registry, plugins, seed)
+    if settings.select and inner is not None:
+        metric, choices = headline(tracks.task, settings.metric).name, tuple(one.name for one in settings.choices)
+        candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
+        check_stacked(settings, candidates, stacked)
+        selection = Selection(metric, choices, candidates, inner)
         methods = [one.method for some in selection.candidates.values() for one in some]
     learners = {str(method.learner): method.learner for method in methods if method.learner is not None}
     check_learners(registry, list(learners.values()), tracks.task, saved=True)
@@ -189,10 +208,10 @@ def fit(
             f"no range is declared for {', '.join(undeclared(tracks.task))}; using the range of the tracks' labels"
         )
     dataset = {"spec": tracks.info.spec, "digest": tracks.digest}
-    selected: dict[str, Any] = {}
+    selected: dict[str, Any] = {} if inner is None else {"inner": content_digest(inner.tolist())}
     if selection is not None:
-        selected = {"select": list(settings.select), "inner": content_digest(selection.inner.tolist())}
-        selected |= {"metric": selection.metric, "checkpoint_every": settings.checkpoint_every}
+        selected |= {"select": list(settings.select), "metric": selection.metric}
+        selected |= {"checkpoint_every": settings.checkpoint_every}
     made = {"dataset": dataset, "seed": seed, "name": name, **environment(settings.device)}
     configuration = {**described, **selected, **made}
     digest = content_digest(configuration)
@@ -222,34 +241,48 @@ def fit(
                 ),
                 tracks,
                 folders,
-                members.keys(),
+                frozenset(members),
                 store.root,
                 None if selection is None else selection.of(methods),
+                tuple(method for method in methods if method.name in stacked),
+                inner,
             )
             for methods in settings.trainings
         ]
         if any(training.is_resumed for training in trainings):
             progress.note("resuming the interrupted fit")
-        epochs = [total_epochs(training.job, training.selection) for training in trainings]
+        epochs = [training.epochs for training in trainings]
         networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
-        description = f"training{networks} for {counted(settings.epochs, 'epoch')}"
-        fitted: dict[str, FittedModel] = {}
-        embeddings: dict[str, NDArray[np.float32]] = {}
-        for _, done in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
-            fitted |= {model.approach: model for model in done.models}
-            embeddings |= done.embeddings
-        for one in saved:
-            if one.approach.members:
-                fitted[one.name] = _save_combined(one, folders, embeddings, provenance, tracks, store, registry)
-        return [_embed_others(fitted[one.name], tracks, store, registry, progress) for one in saved]
+        description = f"training{networks} for {counted(settings.epochs, 'epoch')}" if any(epochs) else "fitting"
+        done = _Trained([], {}, {})
+        for _, one in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
+            done.add(one)
+        fitted = {model.approach: model for model in done.models}
+        for method in saved:
+            if method.approach.members:
+                weights = _weights(method, tracks, done, inner)
+                fitted[method.name] = _save_combined(
+                    method, folders, done.embeddings, weights, provenance, tracks, store, registry
+                )
+        return [_embed_others(fitted[method.name], tracks, store, registry, progress) for method in saved]
 
 
 @dataclass(frozen=True)
 class _Trained:
-    """The models of a training, and the embeddings of all tracks by the members of combined ones, by method."""
+    """The models of a training.
+
+    By method also the embeddings of all tracks by members of combined models, and what those of stacked ones predict in
+    inner folds.
+    """
 
     models: list[FittedModel]
     embeddings: dict[str, NDArray[np.float32]]
+    outputs: dict[str, Outputs]
+
+    def add(self, other: _Trained) -> None:
+        self.models.extend(other.models)
+        self.embeddings.update(other.embeddings)
+        self.outputs.update(other.outputs)
 
 
 def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> _Trained:
@@ -258,15 +291,21 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> _Trai
     Models that an interrupted fit has saved are kept. All tracks are embedded once for all models.
     """
     registry, job = Registry.discover(), training.job
+    outputs, before = {}, training.epochs - total_epochs(job, training.selection)
+    if training.stacked and training.inner is not None:
+        chosen = None if training.selection is None else training.selection.of(training.stacked)
+        stacking = replace(job, methods=training.stacked)
+        outputs = out_of_fold(stacking, training.inner, registry, on_epoch, chosen)
     models: dict[str, Model] = {}
     embeddings: dict[tuple[tuple[str, str], ...], NDArray[np.float32]] = {}
     if not training.is_saved:
-        for _, fitted in fit_selected(job, training.selection, registry, on_epoch).trainings:
+        selected = fit_selected(job, training.selection, registry, lambda epoch: on_epoch(before + epoch))
+        for _, fitted in selected.trainings:
             models |= fitted.models
             if fitted.embeddings is not None:
                 embeddings[_of_network(next(iter(fitted.models.values())))] = fitted.embeddings
-    on_epoch(total_epochs(job, training.selection))
-    trained = _Trained([], {})
+    on_epoch(training.epochs)
+    trained = _Trained([], {}, outputs)
     for method in job.methods:
         folder = training.folders[method.name]
         model = _save_model(models.get(method.name), folder, method.learner, registry, Store(training.store))
@@ -281,10 +320,20 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> _Trai
     return trained
 
 
+def _weights(method: Method, tracks: Tracks, trained: _Trained, inner: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Return the weights of the members of a combined method: ndarray ``[n_members]``."""
+    names = method.approach.members
+    if not method.approach.stacked or inner is None:
+        return equal_weights(len(names))
+    outputs = [trained.outputs[name] for name in names]
+    return stacked_weights(tracks.task, tracks.label_array[inner >= 0], outputs)
+
+
 def _save_combined(
     method: Method,
     folders: Mapping[str, Path],
     embeddings: Mapping[str, NDArray[np.float32]],
+    weights: NDArray[np.float64],
     provenance: Mapping[str, Any],
     tracks: Tracks,
     store: Store,
@@ -293,7 +342,6 @@ def _save_combined(
     """Save the model of a combined method, unless an interrupted fit has saved it already, and its embeddings."""
     folder, names = folders[method.name], method.approach.members
     if not folder.exists():
-        weights = equal_weights(len(names))
         combine_saved(method, folders, embeddings, weights, provenance, registry).save(folder)
     model = CombinedModel.load(folder, registry)
     path = _save_embeddings(model, store, tracks, model.join([embeddings[name] for name in names]))
@@ -302,7 +350,8 @@ def _save_combined(
 
 def _fitted(method: Method, model: AnyModel, folder: Path, path: Path) -> FittedModel:
     made = model.provenance
-    return FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model))
+    weights = dict(zip(model.members, model.weights.tolist(), strict=True)) if isinstance(model, CombinedModel) else {}
+    return FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model), weights=weights)
 
 
 def _chosen(model: AnyModel) -> dict[str, str]:
@@ -315,39 +364,27 @@ def _of_network(model: Model) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in _chosen(model).items() if not name.startswith("learner."))
 
 
-def _plan_selection(
-    settings: Settings, tracks: Tracks, registry: Registry, plugins: Mapping[str, Any], seed: int
-) -> Selection:
-    """Return what is chosen for all methods, with inner folds of all tracks.
+def _inner_folds(settings: Settings, tracks: Tracks, seed: int) -> NDArray[np.int64]:
+    """Return the inner folds of all tracks: ndarray ``[n_tracks]``.
 
     Raises
     ------
     MirembedError
-        If nothing can be chosen this way, or the tracks cannot be split.
+        If the tracks cannot be split this way.
     """
     everything = Fold(0, np.arange(len(tracks.ids)), np.zeros(0, np.int64))
     scheme = default_scheme(tracks.task) if settings.folds is None else settings.folds
     if scheme not in get_args(Scheme):
         schemes = joined(get_args(Scheme), "or")
-        raise SpecError(f"--folds {scheme}: expected {schemes}, for the inner folds of --select")
-    return Selection(
-        headline(tracks.task, settings.metric).name,
-        tuple(choice.name for choice in settings.choices),
-        plan_candidates(
-            settings,
-            [method for some in settings.trainings for method in some],
-            registry,
-            describe_settings(settings, plugins),
-        ),
-        draw_inner_folds(
-            tracks.task,
-            tracks.label_array,
-            tracks.groups,
-            everything,
-            scheme=cast(Scheme, scheme),
-            n_folds=settings.inner_cv,
-            seed=seed,
-        ),
+        raise SpecError(f"--folds {scheme}: expected {schemes}, for the inner folds")
+    return draw_inner_folds(
+        tracks.task,
+        tracks.label_array,
+        tracks.groups,
+        everything,
+        scheme=cast(Scheme, scheme),
+        n_folds=settings.inner_cv,
+        seed=seed,
     )
 
 

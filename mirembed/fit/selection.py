@@ -194,7 +194,7 @@ class _LearnerChoice:
         metric = metric_named(self._selection.metric)
         scores = []
         for train, test in self._selection.splits:
-            inner, of_train = _inner_job(job, train, methods), embeddings[train]
+            inner, of_train = inner_job(job, train, methods), embeddings[train]
             without = model.without_learner(job.task, scale_for(job.task, job.labels[inner.rows]))
             fitted = fit_learners(inner, self._registry, without, partial(np.asarray, of_train), last=False)
             scores.append(_score(job, metric, fitted, job.rows[test], embeddings[test]))
@@ -271,7 +271,7 @@ def inner_trainings(job: Job, selection: Selection) -> list[InnerTraining]:
         settings = replace(job.settings, optimizer=first.optimizer, checkpoint_every=every)
         for fold, (train, test) in enumerate(selection.splits):
             inner = replace(
-                _inner_job(job, train, _as_methods(candidates)),
+                inner_job(job, train, _as_methods(candidates)),
                 network=first.method.network,
                 settings=settings,
                 checkpoint=None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}-{fold}.inner"),
@@ -341,7 +341,7 @@ def _chosen_jobs(job: Job, chosen: Sequence[Candidate], registry: Registry) -> l
     return jobs
 
 
-def _inner_job(job: Job, positions: NDArray[np.int64], methods: tuple[Method, ...]) -> Job:
+def inner_job(job: Job, positions: NDArray[np.int64], methods: tuple[Method, ...]) -> Job:
     """Return a job on some of the training tracks."""
     rows, recordings = job.rows[positions], tuple(job.recordings[position] for position in positions)
     return replace(job, rows=rows, methods=methods, recordings=recordings, checkpoint=None, calibrate=False)

@@ -108,7 +108,7 @@ class CombinedModel(AnyModel):
     def outputs(self, embeddings: NDArray[np.float32]) -> Outputs:
         """Return the mean of what the members predict from embeddings ``[n_tracks, units]``."""
         members = zip(self.members.values(), self.split(embeddings), strict=True)
-        return average(self.task, [_outputs(*member) for member in members], self.weights)
+        return average(self.task, [outputs_of(*member) for member in members], self.weights)
 
     def predict(self, embeddings: NDArray[np.float32]) -> NDArray[Any]:
         """See `AnyModel`."""
@@ -207,7 +207,7 @@ def _key(features: FeaturesInfo) -> tuple[str, ...]:
     return tuple(features.digests)
 
 
-def _outputs(model: Model, embeddings: NDArray[np.float32]) -> Outputs:
-    """Return what a model says about tracks ``[n_tracks, units]``."""
+def outputs_of(model: AnyModel, embeddings: NDArray[np.float32]) -> Outputs:
+    """Return what a model says about tracks with embeddings ``[n_tracks, units]``."""
     scores = model.scores(embeddings) if isinstance(model.task, Tags) else None
     return Outputs(model.predict(embeddings), scores, model.probabilities(embeddings))

@@ -30,4 +30,6 @@ def first_learner(run: RunRecord) -> str:
     """Return the sentence of a caption that says which learner is shown; empty if the run has only one."""
     if len(run.learners) < 2:
         return ""
-    return f" Each method is shown with its first learner, {run.learners[0]}; “All metrics” also shows the others."
+    first = {str(method.learner) for method in run.first_methods if method.learner is not None}
+    which = f", {run.learners[0]}" if first == {run.learners[0]} else ""
+    return f" Each method is shown with its first learner{which}; “All metrics” also shows the others."

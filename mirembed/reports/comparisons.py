@@ -29,7 +29,7 @@ _UNTESTABLE = (
 )
 
 _LearnerCells: TypeAlias = Mapping[tuple[str, str], tuple[Interval, str]]
-"""The headline score and the match of the kernel, by `Method.label` and learner; every combination occurs."""
+"""The headline score and the match of the kernel, by `Method.label` and learner, for those that occur."""
 
 
 def compare_methods(run: RunRecord) -> tuple[Family, ...]:
@@ -92,6 +92,9 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
     for label in dict.fromkeys(label for label, _ in cells):
         row = [Cell(label)]
         for learner in run.learners:
+            if (label, learner) not in cells:
+                row.append(Cell(""))
+                continue
             interval, match = cells[label, learner]
             shown = Cell.of(interval)
             row.append(Cell(shown.text, f"{shown.detail} {match}".strip()))
@@ -116,7 +119,10 @@ def _learner_table(run: RunRecord, cells: _LearnerCells) -> Table:
 
 def _learner_figure(run: RunRecord, cells: _LearnerCells) -> style.Figure:
     labels = list(dict.fromkeys(label for label, _ in cells))
-    means = np.array([[cells[label, learner][0].mean for learner in run.learners] for label in labels], np.float64)
+    nothing = Interval(None, None, None), ""
+    means = np.array(
+        [[cells.get((label, learner), nothing)[0].mean for learner in run.learners] for label in labels], np.float64
+    )
     defined = means[~np.isnan(means)]
     low, high = (float(defined.min()), float(defined.max())) if len(defined) else (0.0, 1.0)
     span = (high - low) or 1.0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mirembed.compare.families import declared_kinds
 from mirembed.config.approaches import FROM, Method
 from mirembed.config.selection import Choice
 from mirembed.datasets.catalog import card_of
@@ -321,16 +322,38 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
     named += [f"{_code(name)} stands for the embeddings of a saved network" for name in found if name.startswith(FROM)]
     if named:
         sentences.append(f"In the tables, {_listed(named)}.")
+    sentences += _combined(run)
     probable = [method for method in run.methods if _has_probabilities(run, method)]
     if any(method.approach.learns for method in probable):
         sentences.append(
             "Probabilities of learners were calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the "
             "training tracks."
         )
-    if any(not method.approach.learns for method in probable):
+    if any(method.approach.name == "nn" for method in probable):
         output = "softmax" if isinstance(run.task, Classification) else "sigmoid"
         sentences.append(f"Probabilities of the network are the {output} of its outputs and were not calibrated.")
     return " ".join(sentences)
+
+
+def _combined(run: RunRecord) -> list[str]:
+    """Describe the combined methods, and what is averaged."""
+    combined = [method for method in run.methods if method.approach.members]
+    if not combined:
+        return []
+    phrases = [
+        f"{_code(one.name)} averages the predictions of {_listed([_code(name) for name in one.approach.members])}"
+        for one in combined
+    ]
+    what = {
+        Classification: "Their probabilities of each class were averaged, and the most probable class was predicted",
+        Tags: "Their probabilities of each tag were averaged, and tags with a mean of at least 0.5 were predicted",
+        Regression: "Their predictions of each target were averaged",
+    }[type(run.task)]
+    weights = "with equal weights"
+    if any(one.approach.stacked for one in combined):
+        which = "" if all(one.approach.stacked for one in combined) else " for the stacked ones; otherwise equal"
+        weights = f"with weights from inner folds of the training tracks [@wolpert1992; @breiman1996]{which}"
+    return [f"{_listed(phrases)}.", f"{what}, {weights}."]
 
 
 def _has_probabilities(run: RunRecord, method: Method) -> bool:
@@ -415,10 +438,8 @@ def _tests(run: RunRecord) -> str:
     families = [len(family) for family in (declared.primary, declared.baselines) if family]
     kind = f"the family of {counted(families[0], 'test')}"
     if len(families) > 1:
-        kind = (
-            f"each of two families: {counted(families[0], 'test')} of trained methods, and {families[1]} of baselines "
-            "without training"
-        )
+        first, second = declared_kinds(run)
+        kind = f"each of two families: {counted(families[0], 'test')} of {first}, and {families[1]} of {second}"
     return (
         f"Before training, we declared the comparison of {pairs}. Paired differences over the folds were tested with "
         "the corrected resampled $t$-test [@nadeau2003] at a significance level of 0.05, with Holm's "

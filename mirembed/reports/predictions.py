@@ -127,7 +127,8 @@ def probabilities_section(run: RunRecord) -> Section:
     about = (
         f"Probabilities {of}, in ten bins of equal width: the mean probability, and how often the prediction was "
         "right. On the dashed line, the two are equal. The probabilities of learners are calibrated on inner folds of "
-        "the training tracks; those of nn are the outputs of its network, which are not calibrated."
+        "the training tracks; those of nn are the outputs of its network, which are not calibrated; those of combined "
+        "methods are means over their members."
     )
     first = [method.name for method in run.first_methods]
     with style.styled():
@@ -162,6 +163,8 @@ def _reliability_table(run: RunRecord, found: Sequence[tuple[Method, Reliability
 
 
 def _kind(method: Method) -> str:
+    if method.approach.members:
+        return "mean of its members"
     return "not calibrated" if method.learner is None else "calibrated"
 
 

@@ -17,6 +17,7 @@ from mirembed.interruption import interruptible
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.registry import Registry
 from mirembed.reports.captions import best_marks
+from mirembed.reports.combined import combined_section
 from mirembed.reports.comparisons import (
     compare_methods,
     declared_tests,
@@ -200,6 +201,7 @@ def _run_part(run: RunRecord, families: Sequence[Family], registry: Registry) ->
     sections = [headline_section(run, families, found), curves_section(run)]
     if run.predictions:
         sections += [scores_section(run, families), significance_section(run, families)]
+        sections += [combined_section(run)]
         sections += [columns_section(run), learners_section(run), retrieval_section(run), probabilities_section(run)]
         sections += [selection_section(run), cost_section(run)]
         method = main_method(run)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mirembed.config.approaches import Method
 from mirembed.hookspecs import Classification, Regression, Task
-from mirembed.models.averaging import Outputs, average, equal_weights
+from mirembed.models.averaging import Outputs, average, equal_weights, stacked_weights
 from mirembed.progress import counted
 from mirembed.runs.tables import Predictions, predictions_table, table_rows
 
@@ -28,13 +30,51 @@ class Combined:
         Rows of ``predictions.parquet``, for each combined method and each fold that all its members have finished.
     notes : list of str
         Which members have no probabilities.
+    weights : pyarrow.Table or None
+        Rows of ``weights.parquet``; None if no method is stacked.
     """
 
     tables: list[pa.Table]
     notes: list[str]
+    weights: pa.Table | None = None
 
 
-def combine_predictions(predictions: pa.Table, methods: Sequence[Method], task: Task) -> Combined:
+@dataclass(frozen=True)
+class MemberWeight:
+    """The weight of a member of a stacked method, over the folds of all seeds.
+
+    Attributes
+    ----------
+    method, member : str
+    mean, low, high : float
+        Mean, smallest and largest weight.
+    """
+
+    method: str
+    member: str
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes as JSON."""
+        return asdict(self)
+
+
+def member_weights(table: pa.Table | None) -> list[MemberWeight]:
+    """Sum up the rows of ``weights.parquet``, by method and member; nothing if there are none."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for method, member, weight in [] if table is None else table_rows(table, "method", "member", "weight"):
+        found.setdefault((method, member), []).append(weight)
+    return [MemberWeight(*names, float(np.mean(some)), min(some), max(some)) for names, some in found.items()]
+
+
+def combine_predictions(
+    predictions: pa.Table, methods: Sequence[Method], task: Task, inner: pa.Table | None = None
+) -> Combined:
     """Average the predictions of the members of each combined method, fold by fold.
 
     Parameters
@@ -44,33 +84,59 @@ def combine_predictions(predictions: pa.Table, methods: Sequence[Method], task: 
     methods : sequence of Method
         All methods of the run.
     task : Classification, Tags or Regression
+    inner : pyarrow.Table or None
+        What members of stacked methods predict for training tracks in inner folds.
     """
     combined = [method for method in methods if method.approach.members]
     if not combined:
         return Combined([], [])
     parts = Predictions.by_columns(predictions, task, "method", "seed", "fold")
     places = list(dict.fromkeys(table_rows(predictions, "seed", "fold")))
-    tables, notes = [], []
+    of_inner = {} if inner is None else Predictions.by_columns(inner, task, "method", "seed", "fold")
+    tables: list[pa.Table] = []
+    notes: list[str] = []
+    weights: list[dict[str, Any]] = []
     for method in combined:
         names = method.approach.members
         finished = [place for place in places if all((name, *place) in parts for name in names)]
-        tables += [_combine(task, method, *place, [parts[name, *place] for name in names]) for place in finished]
+        for seed, fold in finished:
+            of_members = equal_weights(len(names))
+            if method.approach.stacked:
+                of_members = _stacked(task, [of_inner[name, seed, fold] for name in names])
+                row = {"method": method.name, "seed": seed, "fold": fold}
+                weights += [row | {"member": name, "weight": one} for name, one in zip(names, of_members, strict=True)]
+            made = average_predictions(task, [parts[name, seed, fold] for name in names], of_members)
+            truth, predicted = made.truth, made.predicted
+            if isinstance(task, Classification):
+                truth, predicted = truth[:, 0], predicted[:, 0]
+            output = truth, predicted, made.scores, made.probabilities
+            tables.append(predictions_table(task, method, seed, fold, made.ids.tolist(), *output))
         if not isinstance(task, Regression):
             notes += _without_probabilities(method, parts, finished)
-    return Combined(tables, notes)
+    types = dict.fromkeys(("method", "member"), pa.string()) | dict.fromkeys(("seed", "fold"), pa.int64())
+    schema = pa.schema({**types, "weight": pa.float64()})
+    return Combined(tables, notes, pa.Table.from_pylist(weights, schema) if weights else None)
 
 
-def _combine(task: Task, method: Method, seed: int, fold: int, members: Sequence[Predictions]) -> pa.Table:
-    """Average the predictions of the members for the test tracks of a fold, which are in the same order."""
-    first = members[0]
-    is_class = isinstance(task, Classification)
-    outputs = [
-        Outputs(one.predicted[:, 0] if is_class else one.predicted, one.scores, one.probabilities) for one in members
-    ]
-    made = average(task, outputs, equal_weights(len(members)))
-    truth = first.truth[:, 0] if is_class else first.truth
-    ids = first.ids.tolist()
-    return predictions_table(task, method, seed, fold, ids, truth, made.predicted, made.scores, made.probabilities)
+def _stacked(task: Task, members: Sequence[Predictions]) -> NDArray[np.float64]:
+    """Return the weights of members from their predictions of training tracks in inner folds."""
+    truth = members[0].truth
+    labels = truth[:, 0] if isinstance(task, Classification) else truth
+    return stacked_weights(task, labels, [_outputs(task, one) for one in members])
+
+
+def average_predictions(task: Task, members: Sequence[Predictions], weights: NDArray[np.float64]) -> Predictions:
+    """Average predictions of the same tests, in the same order; see `mirembed.models.averaging.average`."""
+    made = average(task, [_outputs(task, one) for one in members], weights)
+    predicted = made.predicted[:, None] if isinstance(task, Classification) else made.predicted
+    return replace(
+        members[0], predicted=predicted, scores=made.scores, probabilities=made.probabilities, retrieval=None
+    )
+
+
+def _outputs(task: Task, one: Predictions) -> Outputs:
+    predicted = one.predicted[:, 0] if isinstance(task, Classification) else one.predicted
+    return Outputs(predicted, one.scores, one.probabilities)
 
 
 def _without_probabilities(method: Method, parts: _Parts, places: Sequence[tuple[int, int]]) -> list[str]:

@@ -10,6 +10,7 @@
     curves.parquet         the loss of every epoch
     cost.parquet           time, memory and processor of every training
     selection.parquet      with --select: the scores of all candidates in the inner folds, and which were chosen
+    weights.parquet        with --combine stacked: the weights of the members
     embeddings/            of the first fold after the last epoch; with --keep-embeddings of all
     scores.json            the scores of each method
     notes.json             notes and warnings about tracks, folds and models
@@ -62,12 +63,12 @@ FORMAT = 4
 
 MANIFEST, FOLDS, CURVES, SCORES, NOTES = "manifest.json", "folds.parquet", "curves.parquet", "scores.json", "notes.json"
 PREDICTIONS, CHECKPOINTS, COST = "predictions.parquet", "checkpoints.parquet", "cost.parquet"
-SELECTION = "selection.parquet"
+SELECTION, WEIGHTS = "selection.parquet", "weights.parquet"
 EMBEDDINGS, PLUGINS = "embeddings", "plugins"
 FOLDS_FILE_FOLDER = "folds"
 """Holds the table that was given with ``--folds``, under its own name."""
 
-_EMBEDDINGS, _LOSSES, _COST = "embeddings.parquet", "losses.json", "cost.json"
+_EMBEDDINGS, _INNER, _LOSSES, _COST = "embeddings.parquet", "inner.parquet", "losses.json", "cost.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,12 @@ class PartFolder:
         write_json(self.unfinished / _COST, asdict(cost))
 
     def write(
-        self, outputs: Sequence[Output], cost: Cost, processor: str, selection: Sequence[Mapping[str, Any]] = ()
+        self,
+        outputs: Sequence[Output],
+        cost: Cost,
+        processor: str,
+        selection: Sequence[Mapping[str, Any]] = (),
+        inner: pa.Table | None = None,
     ) -> None:
         """Write the finished part, including what its checkpoints wrote, and delete their files.
 
@@ -152,6 +158,8 @@ class PartFolder:
         processor : str
         selection : sequence of mapping
             Rows of `mirembed.runs.tables.selection_table`, without seed and fold; empty if nothing was chosen.
+        inner : pyarrow.Table or None
+            Predictions of the training tracks in inner folds, of the members of stacked methods.
         """
         kept = [read_table(path) for _, path in self._waiting(_EMBEDDINGS)]
         kept += [one.embeddings for one in outputs if one.embeddings is not None]
@@ -169,6 +177,8 @@ class PartFolder:
                 )
             if kept:
                 write_table(temporary / _EMBEDDINGS, pa.concat_tables(kept))
+            if inner is not None:
+                write_table(temporary / _INNER, inner)
             if selection:
                 write_table(temporary / SELECTION, selection_table(selection, outputs[0].predictions))
             (temporary / _LOSSES).write_text(json.dumps(losses))
@@ -441,7 +451,9 @@ class RunFolder:
         """
         order = {method.name: position for position, method in enumerate(methods)}
         predictions = [read_table(part.folder / PREDICTIONS) for part in parts]
-        combined = combine_predictions(pa.concat_tables(predictions), methods, task)
+        combined = combine_predictions(pa.concat_tables(predictions), methods, task, self._inner(parts))
+        if combined.weights is not None:
+            write_table(self.folder / WEIGHTS, combined.weights)
 
         def merge(name: str, tables: Sequence[pa.Table]) -> pa.Table:
             table = pa.concat_tables(tables)
@@ -496,6 +508,20 @@ class RunFolder:
     def read_selection(self) -> pa.Table | None:
         """Return what was chosen inside the folds, and between what; None if nothing was."""
         return self._read(SELECTION)
+
+    def read_weights(self) -> pa.Table | None:
+        """Return the weights of the members of stacked methods; None if there are none, or before the run is scored."""
+        path = self.folder / WEIGHTS
+        return read_table(path) if path.exists() else None
+
+    def read_inner(self) -> pa.Table | None:
+        """Return what members of stacked methods predict in inner folds, of the finished parts of an unfinished run."""
+        return self._inner(self.finished_parts())
+
+    @staticmethod
+    def _inner(parts: Sequence[PartFolder]) -> pa.Table | None:
+        tables = [read_table(path) for part in parts if (path := part.folder / _INNER).exists()]
+        return pa.concat_tables(tables) if tables else None
 
     def read_cost(self) -> pa.Table | None:
         """Return the cost of every finished training; None if it was not recorded."""

@@ -227,6 +227,11 @@ class RunRecord:
             return read_chosen(RunFolder(self.folder).read_selection())
 
     @cached_property
+    def weights(self) -> pa.Table | None:
+        """The weights of the members of stacked methods; None if there are none, or the run is not finished."""
+        return RunFolder(self.folder).read_weights()
+
+    @cached_property
     def notes(self) -> list[str]:
         """The notes and warnings about the run."""
         return RunFolder(self.folder).read_notes()
@@ -343,7 +348,7 @@ def _read(run: RunFolder) -> RunRecord:
         groups = _groups(folds)
         table = run.read_predictions()
         if table is not None and not manifest["finished"]:
-            table = pa.concat_tables([table, *combine_predictions(table, methods, task).tables])
+            table = pa.concat_tables([table, *combine_predictions(table, methods, task, run.read_inner()).tables])
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
             found = _finished_by_all(found, names)

@@ -14,6 +14,7 @@
 ``selection.parquet``     method, seed, fold, candidate (numbered in the order that wins ties), a column for each choice
                           (``learner.C``, ``epoch``; null where a method has no such choice), inner_fold, score (null
                           where it is undefined), chosen
+``weights.parquet``       method, member, seed, fold, weight
 ``embeddings/``           approach, learner, network, features, seed, fold, epoch, id, in_sample (whether the network
                           trained on it), embedding; of methods that share a network, those of the first
 ========================  ==================================================================================

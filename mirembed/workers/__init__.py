@@ -12,6 +12,7 @@ import queue
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -20,11 +21,14 @@ from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
 from mirembed.interruption import raise_if_interrupted
 from mirembed.workers.processes import GRACE, READY, Forked, ForkServer, start_python
+
+if TYPE_CHECKING:
+    import psutil
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -91,6 +95,7 @@ def run(
     per_worker: int = 1,
     limits: Limits | None = None,
     server: ForkServer | None = None,
+    load: str | None = None,
 ) -> Generator[Done[Result] | Crashed, None, None]:
     """Call ``function`` on every argument in worker processes, and yield the outcomes as they arrive.
 
@@ -107,7 +112,10 @@ def run(
         Tasks sent to a worker ahead of time; more than one keeps the workers busy while the caller is busy.
     limits : Limits or None
     server : ForkServer or None
-        Forks the workers. None: each starts from scratch.
+        Forks the workers.
+    load : str, optional
+        Fork them from a server of this call alone, which calls this first: see `mirembed.workers.processes.forkserver`.
+        A single worker starts from scratch, as all do without a server.
 
     Raises
     ------
@@ -119,7 +127,8 @@ def run(
     most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most_files != resource.RLIM_INFINITY:
         jobs = max(1, min(jobs, (most_files - len([*Path("/dev/fd").iterdir()]) - _SPARE_FILES) // 2))
-    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server)
+    own = ForkServer(load) if load and min(jobs, len(arguments)) > 1 and sys.platform == "linux" else None
+    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), own or server)
     thread = threading.Thread(target=pool.work, daemon=True)
     try:
         thread.start()
@@ -140,6 +149,8 @@ def run(
         pool.stopped = True
         if thread.ident is not None:
             thread.join()
+        if own is not None:
+            own.close()
 
 
 @dataclass
@@ -159,6 +170,8 @@ class _Worker:
         When the running task started, at the latest: seconds of the monotonic clock.
     least : int or None
         The least memory that it kept after a task, in bytes.
+    measured : psutil.Process or None
+        The process once its memory was measured: finding it takes three times as long as that.
     """
 
     process: subprocess.Popen[bytes] | Forked
@@ -167,6 +180,7 @@ class _Worker:
     ready: bool = False
     since: float = 0.0
     least: int | None = None
+    measured: psutil.Process | None = None
 
     def keeps_too_much(self, kept: int) -> bool:
         """Whether it should be replaced after a task: see `Limits.kept`."""
@@ -191,10 +205,12 @@ class _Worker:
         """Return the resident memory of the process in bytes; 0 if it has ended."""
         import psutil
 
-        if (pid := self.process.pid) is None:
-            return 0
         try:
-            return int(psutil.Process(pid).memory_info().rss)
+            if self.measured is None:
+                if (pid := self.process.pid) is None:
+                    return 0
+                self.measured = psutil.Process(pid)
+            return int(self.measured.memory_info().rss)
         except psutil.Error:
             return 0
 
@@ -223,6 +239,7 @@ class _Pool:
     suspects: list[int] = field(default_factory=list)
     workers: list[_Worker] = field(default_factory=list)
     failed_starts: int = 0
+    measured_at: float = 0.0
     stopped: bool = False
 
     def __post_init__(self) -> None:
@@ -333,6 +350,9 @@ class _Pool:
 
     def _enforce_limits(self) -> None:
         """Kill workers whose running task takes too much time or memory."""
+        if time.monotonic() - self.measured_at < _POLL / 2:
+            return
+        self.measured_at = time.monotonic()
         for worker in self._busy():
             (task, seconds), memory = worker.tasks[0], self.limits.memory
             if worker.connection.poll():

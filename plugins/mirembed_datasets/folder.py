@@ -107,7 +107,7 @@ class Folder:
         """
         found = find_audio(audio)
         if not found.files:
-            why = "; ".join(found.notes) or "it is empty"
+            why = "; ".join(found.notes) or "no visible file in it"
             raise DatasetError(
                 f"no audio files in {str(audio)!r} ({why}); "
                 f"expected files ending in {', '.join(sorted(AUDIO_SUFFIXES))}"

@@ -255,13 +255,14 @@ def list_table(audio: Path, found: AudioFiles, table: Table, columns: Columns, m
     notes = [*found.notes, *table.notes, *located.notes, *cells.notes()]
     if pathless := [str(row.line) for row in table.rows if not row.values[columns.path]]:
         lines = ", ".join(pathless[:SHOWN]) + ", ..." * (len(pathless) > SHOWN)
-        notes.append(f"skipped {counted(len(pathless), 'row')} of {table.file} (no path): line {lines}")
+        plural = "s" * (len(pathless) > 1)
+        notes.append(f"skipped {counted(len(pathless), 'row')} of {table.file} (no path): line{plural} {lines}")
     if repeated:
         notes.append(f"skipped {counted(repeated, 'row')} of {table.file} (repeated)")
     if unlisted := len(found.files.keys() - entries.keys()):
         notes.append(f"skipped {counted(unlisted, 'audio file')} (not listed in {table.file})")
     if columns.group is not None and (ungrouped := sum(track.group is None for track in tracks)):
-        notes.append(f"{counted(ungrouped, 'track')} without a group: column {columns.group!r} is empty")
+        notes.append(f"{counted(ungrouped, 'track')} without a group: no value in column {columns.group!r}")
     task = _task(columns, tracks, table)
     if isinstance(task, Classification | Tags) and not columns.tags:
         notes += _notes_on_names(task, entries.values())

@@ -25,7 +25,13 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-_NO_TABLES = ((b"PK\3\4", "a spreadsheet"), (b"\xd0\xcf\x11\xe0", "a spreadsheet"), (b"PAR1", "a Parquet file"))
+_NO_TABLES = (
+    (b"PK\3\4", "a spreadsheet or another ZIP archive"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet or another Office document"),
+    (b"PAR1", "a Parquet file"),
+    (b"\x1f\x8b", "compressed with gzip"),
+    (b"%PDF-", "a PDF"),
+)
 """First bytes of files that are not tables of text, and what they are."""
 
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=([^\w\s"]|\t)"?\r?\n?', re.IGNORECASE)
@@ -70,7 +76,8 @@ def decoded(file: Path) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         line = _lines_before(content, error.start + len(mark), encoding) + 1
         if mark or encoding != "utf-8":
-            raise DatasetError(f"{file}, line {line}: not valid {encoding.upper()}; save the table as UTF-8") from error
+            expected = encoding.upper() if mark else "UTF-8 or UTF-16"
+            raise DatasetError(f"{file}, line {line}: not valid {expected}; save the table as UTF-8") from error
     with contextlib.suppress(UnicodeDecodeError):
         text = content.decode("cp1252")
         # Bytes that are letters in UTF-8 hardly occur together in Windows-1252.
@@ -89,7 +96,8 @@ def _without_mark(content: bytes) -> str:
 
 
 def _lines_before(content: bytes, position: int, encoding: str) -> int:
-    return content[:position].decode(encoding, "ignore").count("\n")
+    text = content[:position].decode(encoding, "ignore")
+    return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
 def records(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:

@@ -75,14 +75,14 @@ class Row:
         """Return the value in ``column``; raise `DatasetError` if it is not a number from ``low`` to ``high``."""
         number = self.number(column)
         if not low <= number <= high:
-            raise DatasetError(f"{self}: {number:g} in column {column!r} is not between {low:g} and {high:g}")
+            raise DatasetError(f"{self}: {self.text(column)} in column {column!r} is not between {low:g} and {high:g}")
         return number
 
     def whole_number_within(self, column: str, low: int, high: int) -> int:
         """Return the value in ``column``; raise `DatasetError` if it is not an integer from ``low`` to ``high``."""
         number = self.number_within(column, low, high)
         if not number.is_integer():
-            raise DatasetError(f"{self}: {number:g} in column {column!r} is not an integer")
+            raise DatasetError(f"{self}: {self.text(column)} in column {column!r} is not an integer")
         return int(number)
 
     def yes_or_no(self, column: str) -> bool:
@@ -107,7 +107,7 @@ class Row:
             return [one for part in text.split(separator) if (one := part.strip())]
         try:
             found = json.loads(text)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             found = None
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
             raise DatasetError(f'{self}: {text!r} in column {column!r} is not a JSON list of texts, such as ["a", "b"]')
@@ -248,19 +248,21 @@ def read_table(file: Path) -> Table:
     text, note = decoded(file)
     notes = [note] if note else []
     faults = Faults(file)
-    if file.suffix.lower() in JSON_SUFFIXES:
+    is_json = file.suffix.lower() in JSON_SUFFIXES
+    if is_json:
         rows = _json_rows(file, text, faults)
     else:
         rows, short = _csv_rows(file, text, faults)
         if short:
             lines = _listed([(line, "") for line in short])
             notes.append(
-                f"{counted(len(short), 'row')} of {file} shorter than the others: missing cells at the end count as "
+                f"{counted(len(short), 'row')} of {file} shorter than the header: missing cells at the end count as "
                 f"empty ({lines})"
             )
     faults.check()
     if not rows:
-        raise DatasetError(f"{file} has no rows; expected a line that names the columns, and one line per track")
+        expected = "one JSON object per line" if is_json else "a line that names the columns, and one line per track"
+        raise DatasetError(f"{file} has no rows; expected {expected}")
     columns = tuple(dict.fromkeys(column for row in rows for column in row.values))
     complete = (Row(row.file, row.line, {column: row.values.get(column, "") for column in columns}) for row in rows)
     return Table(file, columns, tuple(complete), tuple(notes))
@@ -357,12 +359,20 @@ def _json_rows(file: Path, text: str, faults: Faults) -> list[Row]:
             continue
         try:
             # keep numbers as they are written: the id 007 and the class 1 are strings
-            record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            record = json.loads(
+                line, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_json_object
+            )
             if not isinstance(record, dict):
                 raise TypeError(line.strip())
-            values = {normalize("NFC", key.strip()): _json_value(value) for key, value in record.items()}
-        except json.JSONDecodeError as error:
-            faults.add("not JSON; expected one object per line", number, error.msg)
+            values = {key: _json_value(value) for key, value in record.items()}
+        except (json.JSONDecodeError, RecursionError) as error:
+            if _is_one_value(text):
+                raise DatasetError(
+                    f"{file} is one JSON value on several lines; write one object per line (JSON Lines)"
+                ) from error
+            faults.add("not JSON; expected one object per line", number, getattr(error, "msg", "nested too deeply"))
+        except KeyError as error:
+            faults.add("a key that an object has twice; remove one", number, str(error))
         except TypeError as error:
             faults.add(
                 "expected a JSON object such as {'path': …, 'label': …}, with strings and numbers", number, str(error)
@@ -370,6 +380,25 @@ def _json_rows(file: Path, text: str, faults: Faults) -> list[Row]:
         else:
             rows.append(Row(file, number, values))
     return rows
+
+
+def _json_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object with its keys in Unicode's composed form; raise `KeyError` for one that occurs twice."""
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        name = normalize("NFC", key.strip())
+        if name in found:
+            raise KeyError(name)
+        found[name] = value
+    return found
+
+
+def _is_one_value(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _json_value(value: object) -> str:

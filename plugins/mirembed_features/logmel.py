@@ -35,10 +35,15 @@ MINIMUM_POWER = 1e-10
 """Lower powers are raised to it, so that digital silence is -100 dB."""
 
 BATCH_FRAMES = 64
-"""Frames whose spectra are computed at once."""
+"""Frames whose powers are summed into bands at once."""
 
-PowerSpectra: TypeAlias = Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]
-"""From at most `BATCH_FRAMES` frames ``[length]`` to their power spectra ``[n_frames, n_bins]``."""
+FFT_VALUES = 2**16
+"""Samples of the zero-padded frames that scipy transforms at once. They, and their spectra, fit in a core's cache."""
+
+PowerSpectra: TypeAlias = Callable[[NDArray[np.float32], list[int]], NDArray[np.float32]]
+"""From samples, and the first ones of at most `BATCH_FRAMES` frames, to power spectra ``[n_frames, n_bins]``.
+
+They are valid until the next call."""
 
 
 class Scale(NamedTuple):
@@ -334,8 +339,7 @@ class Stream:
         with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are found below
             for first in range(0, len(starts), BATCH_FRAMES):
                 batch = starts[first : first + BATCH_FRAMES].tolist()
-                frames = [samples[start : start + self._length] for start in batch]
-                powers[first : first + len(batch)] = self._power_spectra(frames) @ self._filters
+                powers[first : first + len(batch)] = self._power_spectra(samples, batch) @ self._filters
         if not np.isfinite(powers).all():
             raise AudioError("samples are NaN or too large: full scale should be 1")
         decibels: NDArray[np.float32] = 10 * np.log10(np.maximum(powers, MINIMUM_POWER))
@@ -365,14 +369,20 @@ def _by_essentia(length: int, size: int, bins: slice) -> tuple[PowerSpectra, flo
         constantsDecimals=2,
     ).__compute__
     spectrum = essentia_algorithm("Spectrum", size=size).__compute__
+    # What Windowing does with a frame, without a call that takes longer than the products.
+    weights = windowing(np.ones(length, np.float32))[:length].copy()
+    padded = np.zeros(size, np.float32)
+    weighted = padded[:length]
     amplitudes = np.empty((BATCH_FRAMES, bins.stop - bins.start), np.float32)
 
-    def power_spectra(frames: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        for row, frame in zip(amplitudes, frames, strict=False):
-            row[:] = spectrum(windowing(frame))[bins]
-        return np.square(amplitudes[: len(frames)])
+    def power_spectra(samples: NDArray[np.float32], starts: list[int]) -> NDArray[np.float32]:
+        for row, start in zip(amplitudes, starts, strict=False):
+            np.multiply(samples[start : start + length], weights, out=weighted)
+            row[:] = spectrum(padded)[bins]
+        found = amplitudes[: len(starts)]
+        return np.square(found, out=found)
 
-    return power_spectra, float(np.sum(windowing(np.ones(length, np.float32)), dtype=np.float64))
+    return power_spectra, float(np.sum(weights, dtype=np.float64))
 
 
 def _by_scipy(length: int, size: int, bins: slice) -> tuple[PowerSpectra, float]:
@@ -381,13 +391,22 @@ def _by_scipy(length: int, size: int, bins: slice) -> tuple[PowerSpectra, float]
     # scipy.signal has this window too, but takes half a second and 60 MiB to import.
     weights = np.hamming(length)
     weights32: NDArray[Any] = weights.astype(np.float32)
-    padded = np.zeros((BATCH_FRAMES, size), np.float32)
+    rows = max(4, min(BATCH_FRAMES, FFT_VALUES // size))
+    padded = np.zeros((rows, size), np.float32)
+    weighted = list(padded[:, :length])
+    parts = slice(2 * bins.start, 2 * bins.stop)  # a real part and an imaginary part for each bin
+    squares = np.empty((rows, parts.stop - parts.start), np.float32)
+    powers = np.empty((BATCH_FRAMES, bins.stop - bins.start), np.float32)
 
-    def power_spectra(frames: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        for row, frame in zip(padded, frames, strict=False):
-            np.multiply(frame, weights32, out=row[:length])
-        spectra = rfft(padded[: len(frames)])[:, bins]
-        power: NDArray[np.float32] = np.square(spectra.real) + np.square(spectra.imag)
-        return power
+    def power_spectra(samples: NDArray[np.float32], starts: list[int]) -> NDArray[np.float32]:
+        for first in range(0, len(starts), rows):
+            some = starts[first : first + rows]
+            for row, start in zip(weighted, some, strict=False):
+                np.multiply(samples[start : start + length], weights32, out=row)
+            spectra = rfft(padded[: len(some)]).view(np.float32)[:, parts]
+            np.square(spectra, out=squares[: len(some)])
+            found = squares[: len(some)]
+            np.add(found[:, 0::2], found[:, 1::2], out=powers[first : first + len(some)])
+        return powers[: len(starts)]
 
     return power_spectra, float(weights.sum())

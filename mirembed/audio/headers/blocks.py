@@ -12,6 +12,9 @@ _WAVPACK_RATES = (
     *(6000, 8000, 9600, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000),
     192_000,
 )
+_SEARCHED = 64 * 10**6
+"""Bytes that are searched for the next WavPack block."""
+
 _INITIAL = 0x800
 """Flag of the first of the WavPack blocks that hold the channels of one stretch."""
 
@@ -27,8 +30,12 @@ def wavpack_header(file: IO[bytes], at: int) -> Header | None:
     """Read a WavPack file that begins at an offset; None if it holds no samples or has an unusual sampling rate."""
     end = tags_start(file, size_of(file))
     total, held, flags, missing = 0, 0, 0, 0
-    while len(head := read_at(file, at := ape_end(file, at), 32)) == 32 and head[:4] == b"wvpk" and at < end:
+    while (at := _wavpack_block(file, ape_end(file, at), end)) < end:
+        head = read_at(file, at, 32)
         after, n_samples, its_flags = at + 8 + _number(head, 4, 4), _number(head, 20, 4), _number(head, 24, 4)
+        if after > end and _wavpack_block(file, at + 32, end) < end:  # its size is wrong
+            at += 32
+            continue
         if after > end:
             missing = after - end
         elif n_samples and its_flags & _INITIAL:
@@ -49,6 +56,21 @@ def wavpack_header(file: IO[bytes], at: int) -> Header | None:
     return Header(stated=0.0 if total == 2**32 - 1 else total / rate, room=held / rate, strict=True, refusal=refusal)
 
 
+def _wavpack_block(file: IO[bytes], at: int, end: int) -> int:
+    """Return where the first block at or behind an offset begins; the end if there is none."""
+    first, step = at, 2**20
+    while at + 32 <= end and at - first <= _SEARCHED:
+        window = read_at(file, at, min(step + 32, end - at))
+        place = window.find(b"wvpk")
+        while 0 <= place <= len(window) - 32:
+            version = _number(window, place + 8, 2)
+            if 0x400 <= version <= 0x4FF and 24 <= _number(window, place + 4, 4) < 2**24:
+                return at + place
+            place = window.find(b"wvpk", place + 4)
+        at += step
+    return end
+
+
 def tta_header(file: IO[bytes], at: int) -> Header | None:
     """Read a TTA file that begins at an offset; None if it is damaged."""
     head = read_at(file, at, 22)
@@ -65,7 +87,9 @@ def tta_header(file: IO[bytes], at: int) -> Header | None:
             break
         held += min(length, total - held)
     if read_at(file, ape_end(file, place), 4) == b"TTA1":
-        return Header(refusal="TTA files joined to one, of which decoders read the first; split the file")
+        return Header(
+            refusal="TTA files joined into one, of which the available decoders read only the first; split the file"
+        )
     return Header(stated=total / rate, room=held / rate)
 
 

@@ -28,6 +28,9 @@ class _Track:
     missing: float = 0.0
     entries: tuple[int, ...] = ()
     default: int = 0
+    first: int | None = None
+    """Offset of the first sample in the file."""
+    fragments: int = 0
 
 
 _KNOWN = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"mfra", b"meta", b"uuid")
@@ -39,6 +42,8 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
     index, scale, cut, at, n_indexes = b"", 0, "", begin, 0
     tracks: list[_Track] = []
     found: dict[int, _Track] = {}
+    data: list[tuple[int, int]] = []
+    before: list[int] = []
     for name, start, end in _top_boxes(file, begin, size):
         if end > size and name not in _KNOWN:
             break
@@ -46,7 +51,7 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
         n_indexes += name == b"moov"
         if end > size:
             name_of, missing = name.decode("latin-1"), end - size
-            cut = f"the last {missing} bytes of the box {name_of} are missing"
+            cut = f"the box {name_of} states {missing} bytes more than the file has"
         elif name == b"moov" and n_indexes == 1:
             if end - start > _INDEX_BYTES:
                 return Header()
@@ -54,19 +59,30 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
             scale, tracks = _movie(index, size)
             found = {track.number: track for track in tracks}
         elif name == b"moof" and end - start <= _INDEX_BYTES:
+            before = [track.duration for track in tracks]
             _add_fragment(read_at(file, start, end - start), found)
+        elif name == b"mdat":
+            data.append((start, end))
+            before = []
     if n_indexes > 1:
-        return Header(
-            refusal=f"{n_indexes} MP4 files joined into one, of which decoders read only the first; split the file"
-        )
+        return Header(refusal=f"{n_indexes} indexes (boxes moov), as if MP4 files were joined; split the file")
     if not index:
         return Header(refusal=f"{cut or _without_index(at, size)}; copy or export the file again")
-    if begin:
-        return Header(refusal="an ID3 tag before the MP4 data, which decoders cannot read; remove the tag")
-    sounding = [track for track in tracks if track.kind == b"soun" and track.scale]
+    sounding = [track for track in tracks if track.kind == b"soun"]
     if not sounding:
         return Header(refusal="no audio track in this MP4 file")
     track = sounding[0]
+    if begin and (wrong := _why_not_tagged(file, track, data)):
+        return Header(refusal=f"{wrong}; remove the tag")
+    if not track.scale:
+        return Header(refusal="damaged: its audio track states no time scale; copy or export the file again")
+    if track.fragments and not cut and (follows := _fragment_after(file, at)):
+        return Header(
+            refusal=f"damaged: no box begins at byte {at}, but a fragment (box moof) at byte {follows}; "
+            "copy or download the file again"
+        )
+    if cut and before:  # the fragment whose data is cut
+        track.duration = before[tracks.index(track)]
     notes = (f"{len(sounding)} audio tracks: only the first was read",) if len(sounding) > 1 else ()
     pieces = [edit for edit in track.edits if edit[1] >= 0]
     room = track.duration / track.scale * (1 - track.missing)
@@ -90,6 +106,26 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
         keep = min(keep or room, room - skip)  # the last frame may be longer than the music
     kind = f"{track.codec} in MP4" if track.codec else ""
     return Header(stated=stated, room=room, slack=0.1, refusal=refusal, kind=kind, skip=skip, keep=keep, notes=notes)
+
+
+def _why_not_tagged(file: IO[bytes], track: _Track, data: list[tuple[int, int]]) -> str:
+    """Return why a file with a tag before its first box cannot be read; empty if it can."""
+    if read_at(file, 0, 3) != b"ID3":
+        return "an APE tag before the MP4 data, which no available decoder skips"
+    if track.first is None or not any(start <= track.first < end for start, end in data):
+        return "an ID3 tag before the MP4 data, which is not where its index (box moov) says"
+    return ""
+
+
+def _fragment_after(file: IO[bytes], at: int) -> int:
+    """Return where a fragment begins behind an offset; 0 if there is none."""
+    stop = at + _INDEX_BYTES
+    while at < stop and len(window := read_at(file, at, 2**20)) > 8:
+        place = window.find(b"moof")
+        if place >= 4 and window[place + 8 : place + 12] == b"mfhd":
+            return at + place - 4
+        at += len(window) - 16 if len(window) > 16 else len(window)
+    return 0
 
 
 def _without_index(at: int, size: int) -> str:
@@ -185,6 +221,8 @@ def _read_tables(tables: dict[bytes, bytes], track: _Track, size: int) -> None:
         track.entries = channels, int.from_bytes(description[40:42], "big"), bits
     n_samples = sum(number for number, _ in pairs)
     fitting = _fitting_samples(tables, size)
+    places = tables.get(b"stco", b"")[8:12] or tables.get(b"co64", b"")[8:16]
+    track.first = int.from_bytes(places, "big") if places else None
     if n_samples and fitting is not None and fitting < n_samples:
         track.missing = 1 - fitting / n_samples
 
@@ -241,6 +279,7 @@ def _add_fragment(data: bytes, tracks: dict[int, _Track]) -> None:
                 default = int.from_bytes(box[at : at + 4], "big") if flags & 8 else track.default if track else 0
             elif kind == b"trun" and track is not None and len(box) >= 8:
                 number = int.from_bytes(box[4:8], "big")
+                track.fragments += 1
                 at = 8 + 4 * bool(flags & 1) + 4 * bool(flags & 4)
                 width = 4 * sum(bool(flags & bit) for bit in (0x100, 0x200, 0x400, 0x800))
                 if flags & 0x100:
@@ -305,7 +344,7 @@ def matroska_header(file: IO[bytes], at: int) -> Header:
             n_segments += 1
             end = size if length is None else start + length
         if length is not None and start + length > size:
-            wrong = f"its last {end - size} bytes are missing" if end > size else f"no element fits at byte {at}"
+            wrong = f"the element at byte {at} states {start + length - size} bytes more than the file has"
             if name not in (_SEGMENT, _CLUSTER):
                 break
         if name == _INFO and length is not None and length < _INDEX_BYTES:
@@ -333,7 +372,10 @@ def matroska_header(file: IO[bytes], at: int) -> Header:
     stated, room = duration * scale / 1e9, last * scale / 1e9
     refusal = "" if n_audio else "no audio track in this Matroska file"
     if n_segments > 1:
-        refusal = f"{n_segments} Matroska files joined into one, of which decoders read only the first; split the file"
+        refusal = (
+            f"{n_segments} Matroska files joined into one, of which the available decoders read only the first; "
+            "split the file"
+        )
     elif n_audio and wrong:
         refusal = f"damaged or cut after {room:.1f} s: {wrong}; copy or download the file again"
     notes = (f"{n_audio} audio tracks: only the first was read",) if n_audio > 1 else ()
@@ -365,7 +407,9 @@ def asf_header(file: IO[bytes], begin: int) -> Header:
     room = 0.0
     after = end + int.from_bytes(place[16:24], "little")
     if place[:16] == _ASF_DATA and after < size and read_at(file, after, 16) == head[:16]:
-        return Header(refusal="ASF files joined into one, of which decoders read only the first; split the file")
+        return Header(
+            refusal="ASF files joined into one, of which the available decoders read only the first; split the file"
+        )
     if place[:16] == _ASF_DATA and packet and n_packets and stated:
         room = stated * min(1.0, (size - end - 50) // packet / n_packets)
     return Header(stated=stated, room=room, slack=0.25)

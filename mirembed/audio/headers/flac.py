@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
@@ -13,7 +14,7 @@ _SCANNED = 4 * 2**30
 _TAIL = 2**24
 """Bytes at the end of a file that are searched for the last frame."""
 
-_MARK = b"fLaC\0\0\0\x22"
+_MARK = b"fLaC"
 
 _RATES = (0, 88_200, 176_400, 192_000, 8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 
@@ -41,6 +42,7 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
         refusal=refusal,
         parts=parts if len(parts) > 1 or end < size or start else (),
         kind=f"FLAC of {first.bits} bits per sample" if first.bits > 24 else "",
+        count=functools.partial(_count, parts=parts),
     )
 
 
@@ -65,18 +67,22 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
     first = _first_frame(file, start)
     if not rate or first is None or first >= end:
         return None
-    held, found_rate, found_bits = _frames(file, first, end, int.from_bytes(head[8:10], "big"))
+    found = _frames(file, first, end, int.from_bytes(head[8:10], "big"))
     refusal = ""
-    if found_rate and found_rate != rate:
-        refusal = f"the header states {rate} Hz, but frames state {found_rate} Hz; encode the file again"
-    elif found_bits and found_bits != bits:
-        refusal = f"the header states {bits} bits per sample, but frames state {found_bits}; encode the file again"
-    elif not held and end - first > _TAIL:
+    if found.rate and found.rate != rate:
+        refusal = f"the header states {rate} Hz, but frames state {found.rate} Hz; encode the file again"
+    elif found.channels and found.channels != channels:
+        refusal = f"the header states {channels} channels, but frames state {found.channels}; encode the file again"
+    elif found.bits and found.bits != bits:
+        refusal = f"the header states {bits} bits per sample, but frames state {found.bits}; encode the file again"
+    elif found.restart:
+        refusal = f"the frames are numbered anew before byte {found.restart}, as if files were joined; split the file"
+    elif found.last == 0 and end - first > _TAIL:
         refusal = (
             f"the last {_TAIL // 10**6} MB hold no FLAC frame; cut off what is not sound, or export the file again"
         )
     block = max(4096, int.from_bytes(head[10:12], "big"))
-    return _Stream(rate, channels, bits, packed & (1 << 36) - 1, held, block, refusal)
+    return _Stream(rate, channels, bits, packed & (1 << 36) - 1, found.held, block, refusal)
 
 
 def _more(file: IO[bytes], at: int, end: int) -> list[int]:
@@ -88,7 +94,8 @@ def _more(file: IO[bytes], at: int, end: int) -> list[int]:
         n_zeros = 0 if window.strip(b"\0") else n_zeros + len(window)
         place = window.rfind(_MARK)  # twice as fast as find
         while place >= 0:
-            found.append(at + place)
+            if window[place + 4 : place + 8] in (b"\0\0\0\x22", b"\x80\0\0\x22"):
+                found.append(at + place)
             place = window.rfind(_MARK, 0, place)
         at += _WINDOW
     return sorted(found)
@@ -107,41 +114,76 @@ def _first_frame(file: IO[bytes], start: int) -> int | None:
     return None
 
 
-def _frames(file: IO[bytes], first: int, end: int, block: int) -> tuple[int, int, int]:
-    """Read the headers of frames between two offsets.
+class _Frame(NamedTuple):
+    """The header of a frame: its first sample, the one after its last, and its kind (0: as the file's header says)."""
 
-    Returns
-    -------
-    n_samples : int
-        From the first frame to the end of the last one; 0 if no frame was found.
-    rate, bits : int
-        Of the first frame with others than the first frame; its own if there is none; 0 where they are not stated.
+    begin: int
+    end: int
+    rate: int
+    channels: int
+    bits: int
+
+
+class _Frames(NamedTuple):
+    """What the headers of frames tell.
+
+    Attributes
+    ----------
+    held : int
+        Samples from the first frame to the end of the last one; 0 if either was not found.
+    rate, channels, bits : int
+        Of the first frame of another kind than the first one; those of the first one if there is none; 0 where they
+        are not stated.
+    restart : int
+        Offset of a frame whose number is less than that of a frame before it; 0 if there is none.
+    last : int or None
+        End of the last frame in samples; 0 if the end of the file holds none, None if the first frame is damaged.
     """
+
+    held: int = 0
+    rate: int = 0
+    channels: int = 0
+    bits: int = 0
+    restart: int = 0
+    last: int | None = None
+
+
+def _frames(file: IO[bytes], first: int, end: int, block: int) -> _Frames:
+    """Read the headers of frames between two offsets."""
     head = read_at(file, first, 20)
     reference = _frame(head, block)
     if reference is None:
-        return 0, 0, 0
-    other, at, sync = reference, first, head[:2]
-    while at < min(end, first + _SCANNED) and other is reference:
+        return _Frames()
+    other, restart, at, sync = reference, 0, first, head[:2]
+    before, latest = reference, reference.begin  # latest: the beginning of a frame that begins where another ends
+    step = min(16 * _SAMPLE, max(_SAMPLE, (end - first) // 16))
+    while at < min(end, first + _SCANNED) and other is reference and not restart:
         window = read_at(file, at, min(_SAMPLE, end - at))  # what changes stays changed: a sample is enough
         if not window.strip(b"\0"):
             break
-        for place in _places(window, sync, head[2:4]):
+        for place in _places(window, sync):
             found = _frame(window[place : place + 20], block)
-            if found and found[2:] != reference[2:] and _is_followed(file, at + place + 1, end, found, block):
-                other = found
+            if found is None:
+                continue
+            if found[2:] == reference[2:] and found.begin >= latest:
+                latest, before = found.begin if found.begin == before.end else latest, found
+            elif _is_followed(file, at + place + 1, end, found, block):
+                other, restart = (found, 0) if found[2:] != reference[2:] else (other, at + place)
                 break
-        at += 16 * _SAMPLE
-    return max(0, _last_sample(file, first, end, sync, block) - reference[0]), *other[2:]
+        at += step
+    last = _last_sample(file, first, end, sync, block)
+    if 0 < last < latest and not restart:
+        restart = end
+    return _Frames(max(0, last - reference.begin), *other[2:], restart, last)
 
 
-def _is_followed(file: IO[bytes], at: int, end: int, frame: tuple[int, int, int, int], block: int) -> bool:
+def _is_followed(file: IO[bytes], at: int, end: int, frame: _Frame, block: int) -> bool:
     """Whether another frame begins where one ends: about every 100th megabyte of sound looks like a frame somewhere."""
     window = read_at(file, at, min(_WINDOW, end - at))
     place = window.find(b"\xff")
     while place >= 0:
         found = _frame(window[place : place + 20], block)
-        if found and found[0] == frame[1] and found[2:] == frame[2:]:
+        if found and found.begin == frame.end and found[2:] == frame[2:]:
             return True
         place = window.find(b"\xff", place + 1)
     return False
@@ -156,28 +198,45 @@ def _last_sample(file: IO[bytes], first: int, end: int, sync: bytes, block: int)
         place = window.rfind(sync, 0, 2**16 + len(sync) - 1)
         while place >= 0:
             if found := _frame(window[place : place + 20], block):
-                if found[1] in ends:
-                    return ends[found[1]]
-                ends[found[0]] = found[1]
+                if found.end in ends:
+                    return ends[found.end]
+                ends[found.begin] = found.end
             place = window.rfind(sync, 0, place + 1)
     return next(iter(ends.values()), 0)
 
 
-def _places(window: bytes, sync: bytes, usual: bytes) -> list[int]:
-    """Return where frames may begin whose codes of rate and sample size are not the usual ones."""
-    import numpy as np
-
-    values = np.frombuffer(window, np.uint8)
-    places = np.flatnonzero(values[:-3] == sync[0])
-    places = places[values[places + 1] == sync[1]]
-    other_rate = values[places + 2] & 15 != usual[0] & 15
-    found: list[int] = places[other_rate | (values[places + 3] & 14 != usual[1] & 14)].tolist()
-    return found
+def _places(window: bytes, sync: bytes) -> list[int]:
+    """Return where frames may begin."""
+    places, place = [], window.find(sync)
+    while place >= 0:
+        places.append(place)
+        place = window.find(sync, place + 1)
+    return places
 
 
-def _frame(head: bytes, block: int) -> tuple[int, int, int, int] | None:
-    """Read the header of a frame: its first sample, the one after its last, rate and bits (0: as in the file's)."""
-    if len(head) < 16 or head[3] & 1 or head[3] >> 4 > 10:
+def _count(file: IO[bytes], parts: tuple[Part, ...]) -> float:
+    """Return the seconds of all frames, one by one."""
+    seconds = 0.0
+    for part in parts:
+        head = read_at(file, part.start, 42)
+        first = _first_frame(file, part.start)
+        if first is None:
+            continue
+        block, at, n_samples = int.from_bytes(head[8:10], "big"), first, 0
+        sync = read_at(file, first, 2)
+        while at < min(part.end, first + _SCANNED):
+            window = read_at(file, at, min(_WINDOW + 20, part.end - at))
+            for place in _places(window[: _WINDOW + 1], sync):
+                if found := _frame(window[place : place + 20], block):
+                    n_samples += found.end - found.begin
+            at += _WINDOW
+        seconds += n_samples / (int.from_bytes(head[18:21], "big") >> 4)
+    return seconds
+
+
+def _frame(head: bytes, block: int) -> _Frame | None:
+    """Read the header of a frame."""
+    if len(head) < 6 or head[3] & 1 or head[3] >> 4 > 10:
         return None
     size_code, rate_code, at = head[2] >> 4, head[2] & 15, 4
     lead = head[4]
@@ -198,7 +257,8 @@ def _frame(head: bytes, block: int) -> tuple[int, int, int, int] | None:
         return None
     begin = number if head[1] & 1 else number * block
     bits = (0, 8, 12, 0, 16, 20, 24, 32)[head[3] >> 1 & 7]
-    return begin, begin + samples, rate if n_rate else _RATES[rate_code], bits
+    channels = (head[3] >> 4) + 1 if head[3] >> 4 < 8 else 2  # beyond, codes of stereo
+    return _Frame(begin, begin + samples, rate if n_rate else _RATES[rate_code], channels, bits)
 
 
 def _crc8(data: bytes) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 from typing import IO
 
 SLACK = 0.05
@@ -63,6 +65,9 @@ class Header:
         Seconds at the beginning that are not to be heard, and seconds to be heard after them; ``keep`` is 0 for all.
     notes : tuple of str
         What a user should know of a file that can be read.
+    count : callable or None
+        Counts the seconds that an open file has room for, where ``room`` is only the position of its last frame. It is
+        slow: for files that turn out to be damaged.
     """
 
     stated: float = 0.0
@@ -78,11 +83,19 @@ class Header:
     skip: float = 0.0
     keep: float = 0.0
     notes: tuple[str, ...] = ()
+    count: Callable[[IO[bytes]], float] | None = None
 
     @property
     def longest(self) -> float:
         """Seconds that a decoder may find, as far as the bytes tell; 0 if they do not."""
         return min(self.stated, self.room) if self.stated and self.room else self.stated or self.room
+
+    def counted(self, path: Path) -> Header:
+        """Return the same with the exact ``room`` of a damaged file; see ``count``."""
+        if self.count is None:
+            return self
+        with path.open("rb") as file:
+            return replace(self, room=self.count(file), count=None)
 
     def disagreement(self, decoded: float) -> str:
         """Compare the decoded length with those of the header and of the file's content, both ways.
@@ -111,9 +124,9 @@ class Header:
         if not decoded and self.kind.startswith("FLAC of"):  # it opens and yields nothing
             cause = f"no available decoder reads {self.kind}; convert it to 24-bit FLAC or leave it out"
         elif cut or (short and not self.room):
-            cause = f"it was cut, or {self.stated_by} is wrong; copy or download it again"
+            cause = f"it was cut or lacks a part, or {self.stated_by} is wrong; copy or download it again"
         elif stale:
-            cause = f"{self.stated_by} is wrong or out of date, or files were joined; export it again"
+            cause = f"{self.stated_by} is wrong or out of date, or something was added to the end; export it again"
         elif partly:
             cause = "the decoder skipped a part or stopped early, as it does in damaged files; export it again"
         else:

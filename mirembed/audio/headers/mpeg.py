@@ -27,6 +27,7 @@ _KBITS = {
 _RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350)
 """Sampling rates of ADTS."""
 
+_ADTS_CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8)
 
 _AC3_RATES, _AC3_CHANNELS = (48_000, 44_100, 32_000), (2, 1, 2, 3, 3, 4, 4, 5)
 _AC3_KBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
@@ -70,8 +71,8 @@ class Walk:
         How many times something other than a frame or a tag lies between frames.
     overrun : int
         Bytes that are missing of the last frame.
-    gave_up : bool
-        More than `MAX_JUNK` bytes were not frames.
+    gave_up : str
+        Where more than `MAX_JUNK` bytes are not frames, after which the rest was not searched; empty if nowhere.
     """
 
     seconds: float = 0.0
@@ -80,7 +81,7 @@ class Walk:
     changes: list[str] = field(default_factory=list)
     gaps: int = 0
     overrun: int = 0
-    gave_up: bool = False
+    gave_up: str = ""
 
 
 def mpeg_parser() -> Parse:
@@ -119,7 +120,7 @@ def adts_frame(data: bytes, at: int) -> Frame | None:
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 15 >= len(_RATES):
         return None
     length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-    channels = (head[2] & 1) << 2 | head[3] >> 6
+    channels = _ADTS_CHANNELS[(head[2] & 1) << 2 | head[3] >> 6]
     kind = Kind(_RATES[head[2] >> 2 & 15], channels, "AAC")
     return Frame(length, 1024 * ((head[6] & 3) + 1), kind) if length > 7 else None
 
@@ -166,7 +167,8 @@ def walk(file: IO[bytes], start: int, end: int, parse: Parse) -> Walk:
         elif position <= last:
             following = _after(file, at, end, parse)
             if following is None or junk > MAX_JUNK:
-                found.gave_up = end - at > MAX_JUNK
+                if end - at > MAX_JUNK:
+                    found.gave_up = "after" if following is None else "within"
                 break
             found.gaps += found.frame is not None
             junk += following - at
@@ -271,7 +273,10 @@ def _refusal(found: Walk) -> str:
     if found.changes:
         return f"{found.changes[0]}; split the file there"
     if found.gave_up:
-        return f"after {found.seconds:.1f} s of audio, {MAX_JUNK // 10**6} MB contain no more; export the file again"
+        return (
+            f"{found.gave_up} {found.seconds:.1f} s of audio, more than {MAX_JUNK / 1e6:.0f} MB are no frames; "
+            "export the file again"
+        )
     return ""
 
 

@@ -59,7 +59,7 @@ class _Link:
 
 def ogg_header(file: IO[bytes]) -> Header:
     """Read the pages of an Ogg file."""
-    links, cut = _walk(file)
+    links, cut, damage = _walk(file)
     if not links:
         return Header()
     room = sum(max((stream.seconds for stream in link.audio), default=0.0) for link in links)
@@ -69,17 +69,20 @@ def ogg_header(file: IO[bytes]) -> Header:
     notes: list[str] = []
     parts: tuple[Part, ...] = ()
     ends = [stream for link in links for stream in link.audio]
-    if cut:
+    missing = sum(stream.missing for stream in ends)
+    if damage:
+        refusal = refusal or f"damaged: {damage}; copy or download the file again"
+    elif missing:
         refusal = refusal or (
-            f"truncated: a page is incomplete, with {room:.1f} s in the others; copy or download the file again"
+            f"damaged: {missing} of {missing + sum(stream.n_pages for stream in ends)} pages "
+            f"{'is' if missing == 1 else 'are'} missing; copy or download the file again"
+        )
+    elif cut:
+        refusal = refusal or (
+            f"truncated: the last page is incomplete, with {room:.1f} s in the others; copy or download the file again"
         )
     elif not all(stream.ended for stream in ends):
         notes.append("no end flag: the file may be cut")
-    if missing := sum(stream.missing for stream in ends):
-        refusal = refusal or (
-            f"damaged: {missing} of {missing + sum(stream.n_pages for stream in ends)} pages are missing; "
-            "copy or download the file again"
-        )
     if repeated := sum(stream.repeated for stream in ends):
         notes.append(f"{repeated} pages repeat earlier ones or are out of order: the file may be damaged")
     unended = any(stream.codec == "Opus" and not stream.ended for stream in ends)
@@ -134,31 +137,29 @@ def _refusal(links: list[_Link], room: float) -> str:
     return ""
 
 
-def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
-    """Return the links of a file, and whether a page is incomplete."""
+def _walk(file: IO[bytes]) -> tuple[list[_Link], bool, str]:
+    """Return the links of a file, whether its last page is incomplete, and what is wrong with another page."""
     size, at = size_of(file), id3_end(file, 0)
     links: list[_Link] = []
-    beginning = cut = False
+    beginning, damage = False, ""
     while at < size:
         page = read_at(file, at, 27 + 255 + 128)
         if page[:4] != b"OggS" or len(page) < 27:
             following = _next_page(file, at + 1, size)
             if following is None:
-                return links, cut or (size - at < 27 and b"OggS".startswith(page[:4]))
+                return links, size - at < 27 and b"OggS".startswith(page[:4]), damage
             at = following
             continue
         flags, serial, n_segments = page[5], page[14:18], page[26]
         body = 27 + n_segments
         end = at + body + sum(page[27:body])
-        if end > size or len(page) < body:
-            return links, True
-        if (
-            end < size
-            and read_at(file, end, 4) != b"OggS"
-            and (inner := read_at(file, at + 4, end - at).find(b"OggS\0")) >= 0
-        ):
-            cut, at = True, at + 4 + inner  # the next page begins within this one
-            continue
+        if end != size and read_at(file, end, 4) != b"OggS":
+            if (inner := read_at(file, at + 4, end - at).find(b"OggS\0")) >= 0:
+                damage = damage or f"another page begins within the page at byte {at}"
+                at += 4 + inner
+                continue
+            if end > size:
+                return links, True, damage
         if flags & _FIRST:
             if not beginning:
                 links.append(_Link(at, end))
@@ -167,15 +168,26 @@ def _walk(file: IO[bytes]) -> tuple[list[_Link], bool]:
         else:
             beginning = False
         if links and (stream := links[-1].streams.get(serial)):
+            if stream.n_pages and _number(page) != stream.next_page and not _is_intact(read_at(file, at, end - at)):
+                damage = damage or f"the checksum of the page at byte {at} is wrong"
+                page = page[:18] + stream.next_page.to_bytes(4, "little") + page[22:]
             _add_page(stream, page)
             stream.last_page = at, end
             links[-1].end = end
         at = end
-    return links, cut
+    return links, False, damage
+
+
+def _number(page: bytes) -> int:
+    return int.from_bytes(page[18:22], "little")
+
+
+def _is_intact(page: bytes) -> bool:
+    return _crc32(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
 
 
 def _add_page(stream: _Stream, page: bytes) -> None:
-    granule, number = int.from_bytes(page[6:14], "little", signed=True), int.from_bytes(page[18:22], "little")
+    granule, number = int.from_bytes(page[6:14], "little", signed=True), _number(page)
     if stream.n_pages:
         stream.missing += max(0, number - stream.next_page)
         stream.repeated += number < stream.next_page

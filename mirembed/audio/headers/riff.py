@@ -279,13 +279,14 @@ def _wave_data(file: IO[bytes], wave: _Wave) -> Header | None:
             notes=(),
         )
     # A codec whose frames are not known here: its length is that in the chunk fact, or that by its bytes per second.
+    kind = f"codec 0x{tag:04x} in WAV"
     if stated and 0 < wave.n_samples < 2**32 - 1:
         found = _header(file, content(block_bytes=stated, block_samples=wave.n_samples), wave.begin, align=wave.pad)
     elif per_second and tag not in _VARIABLE:
         found = _header(file, _Content(start, stated, per_second, 1, 1), wave.begin, align=wave.pad)
     else:
-        return None
-    return found and replace(found, slack=0.25)
+        return Header(kind=kind)
+    return found and replace(found, slack=0.25, kind=kind)
 
 
 def _sliced(file: IO[bytes], found: Header, wave: _Wave, held: int, width: int) -> Header:
@@ -410,12 +411,13 @@ def caf_header(file: IO[bytes], begin: int) -> Header | None:
     if codec != b"lpcm" and not block:
         if len(table) < 24:
             return Header(
-                refusal="no table of packets (chunk pakt), where the file was cut or not finished; copy it again"
+                refusal="no table of packets (chunk pakt), as if the file was cut or never finished; copy it again"
             )
         _, valid, delay, _ = struct.unpack(">qqii", table)
         if rate <= 0 or valid <= 0:
             return Header()
-        return Header(stated=(valid + max(0, delay)) / rate, skip=max(0, delay) / rate, keep=valid / rate)
+        kind = f"{codec.decode('latin-1').strip()} in CAF"
+        return Header(stated=(valid + max(0, delay)) / rate, skip=max(0, delay) / rate, keep=valid / rate, kind=kind)
     if codec == b"lpcm" and block and bits and block not in (channels * ((bits + 7) // 8), channels * 4):
         return Header(
             refusal=f"the header contradicts itself: {channels} channels of {bits} bits take "

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from mirembed.interruption import interruptible
 from mirembed.store.frame_file import Runs, reading_ahead
 from mirembed.training.engine import gru
-from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape
-from mirembed.training.engine.vectors import LANES, ROWS
+from mirembed.training.engine.gru import CHUNK, Gradient, Layer, Tape, Work
+from mirembed.training.engine.vectors import LANES, ROWS, WIDTH
 from mirembed.training.excerpts import InputForm, Normalization
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class FusedEngine:
         self._units = sizes[1]
         self._packing = Packing(self._arrays()[0].shape[1], *sizes)
         self._gradients = self._packing.gradients()
+        self._work = self._packing.work()
         self._tapes: list[tuple[Tape, Tape]] = []
         self._on_tape: _Tiles | None = None
 
@@ -107,7 +108,7 @@ class FusedEngine:
         out = tiles.room(self._packing.units)
         for tile in reading_ahead(frames, tiles.runs()):
             with interruptible():  # several hours of music take seconds
-                gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out)
+                gru.forward(tiles.sequences, tile, tiles.n_frames[tile], *layers, *tapes, out, self._work)
         embeddings[order] = tiles.by_track(out, self._units)
         return embeddings
 
@@ -125,21 +126,20 @@ class FusedEngine:
         self._on_tape = tiles
         out = tiles.room(self._packing.units)
         for tile, n_frames in enumerate(tiles.n_frames):
-            gru.forward(tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], out)
+            tapes = self._tapes[tile]
+            gru.forward(tiles.sequences, tile, n_frames, *self._layers_of_forward, *tapes, out, self._work)
         return tiles.by_track(out, self._units)
 
     def _backward(self, tiles: _Tiles, gradient: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if self._on_tape is not tiles:
             raise RuntimeError("take the gradient of an excerpt once, and before embedding the next")
         self._on_tape = None  # the backward pass overwrites the tape
-        for layer in self._gradients:
-            layer.weights[:] = 0
-            layer.biases[:] = 0
+        self._gradients.flat[:] = 0
+        self._gradients.biases[:] = 0
         room = tiles.in_lanes(gradient, self._packing.units)
         for tile, n_frames in enumerate(tiles.n_frames):
-            gru.backward(
-                tiles.sequences, tile, n_frames, *self._layers_of_forward, *self._tapes[tile], room, *self._gradients
-            )
+            given = *self._layers_of_forward, *self._tapes[tile], room
+            gru.backward(tiles.sequences, tile, n_frames, *given, self._work, *self._gradients.of_layers)
         return self._packing.parameter_gradients(self._gradients)
 
 
@@ -236,6 +236,16 @@ def _in_tiles(values: NDArray[Any], filling: Any) -> NDArray[Any]:
     return filled
 
 
+class Gradients(NamedTuple):
+    """Memory for the gradients of both layers."""
+
+    flat: NDArray[np.float32]
+    """The weights of both layers, and room for the biases summed over the lanes."""
+    biases: NDArray[np.float32]  # [4 n of both layers, LANES]
+    of_layers: tuple[Gradient, Gradient]
+    """Their weights and biases are views of the above."""
+
+
 class Packing:
     """The weights in the order in which the compiled code reads them, and its gradients in torch's order.
 
@@ -269,21 +279,24 @@ class Packing:
             _fill_up(index, shape, zero)
             for index, shape in zip(_split(np.arange(zero), self.shapes), filled_shapes, strict=True)
         ]
-        packed = [_panels(indices[first], indices[first + 1]) for first in (0, 4)]
-        self._packed_shapes = [[panels.shape for panels in layer] for layer in packed]
-        self._weights = np.concatenate([panels.ravel() for layer in packed for panels in layer])
-        self._biases = [_biases(indices[first], indices[first + 1], zero) for first in (2, 6)]
-        self._gradient = self._gradient_order()
+        panels = [of_layer for first in (0, 4) for of_layer in _panels(indices[first], indices[first + 1])]
+        biases = [_biases(indices[first], indices[first + 1], zero) for first in (2, 6)]
+        summands = [np.concatenate(of_layers) for of_layers in zip(*biases, strict=True)]
+        self._order = np.concatenate([part.ravel() for part in (*panels, *summands)])
         self._flat = np.zeros(zero + 1, np.float32)
-        self._packed = np.zeros(len(self._weights), np.float32)
+        self._packed = np.zeros(len(self._order), np.float32)
+        parts = _split(self._packed, [part.shape for part in (*panels, *summands)])
+        self._summands = parts[-2:]
+        biases1, biases2 = np.split(self._summands[0], [4 * filled[1]])
+        self._layers = Layer(parts[0], biases1, *parts[1:3]), Layer(parts[3], biases2, *parts[4:6])
+        self._gradient_order = self._find_gradient_order()
 
     def layers(self, parameters: Sequence[NDArray[np.float32]]) -> tuple[Layer, Layer]:
         """Pack ``parameters``, which are in torch's order. The next call overwrites the result."""
         np.concatenate([parameter.ravel() for parameter in parameters], out=self._flat[:-1])
-        np.take(self._flat, self._weights, out=self._packed, mode="clip")
-        views = _split(self._packed, [shape for layer in self._packed_shapes for shape in layer])
-        biases = [self._flat[first] + self._flat[second] for first, second in self._biases]
-        return Layer(views[0], biases[0], *views[1:3]), Layer(views[3], biases[1], *views[4:])
+        np.take(self._flat, self._order, out=self._packed, mode="clip")
+        np.add(*self._summands, out=self._summands[0])
+        return self._layers
 
     def tapes(self, n_inputs: int, n_gates: int) -> tuple[Tape, Tape]:
         """Return the tapes of a tile, with room for ``n_inputs`` frames of inputs and ``n_gates`` frames of gates."""
@@ -293,33 +306,38 @@ class Packing:
         inputs1, gates1, inputs2, gates2 = _aligned(*shapes)
         return Tape(inputs1, gates1), Tape(inputs2, gates2)
 
-    def gradients(self) -> tuple[Gradient, Gradient]:
+    def gradients(self) -> Gradients:
         """Return memory for the gradients of both layers."""
-        first, second = (
-            Gradient(
-                *_aligned(
-                    (_filled(4 * n) // LANES, i + n, LANES),
-                    (4 * n, LANES),
-                    (n, LANES),
-                    (_filled(4 * n) // LANES, CHUNK * LANES, LANES),
-                )
-            )
-            for i, n in self.sizes
-        )
-        return first, second
+        blocks = [_filled(4 * n) // LANES for _, n in self.sizes]
+        weights = [(block, i + n, LANES) for block, (i, n) in zip(blocks, self.sizes, strict=True)]
+        n_weights, n_biases = sum(map(math.prod, weights)), sum(4 * n for _, n in self.sizes)
+        states = [(n, LANES) for _, n in self.sizes]
+        transposed = [(block, CHUNK * LANES, LANES) for block in blocks]
+        flat, biases, *memory = _aligned((n_weights + n_biases,), (n_biases, LANES), *states, *transposed)
+        of_layers = _split(flat, weights), np.split(biases, [4 * states[0][0]]), memory[:2], memory[2:]
+        first, second = map(Gradient, *of_layers)
+        return Gradients(flat, biases, (first, second))
 
-    def parameter_gradients(self, gradients: Sequence[Gradient]) -> list[NDArray[np.float32]]:
+    def work(self) -> Work:
+        """Return working memory."""
+        values = _filled(self.true_sizes[0][0] // 2, WIDTH)
+        outputs = self.units, LANES
+        return Work(*_aligned((LANES, values), (values, LANES), (values, LANES), (LANES,), (1, *outputs), outputs))
+
+    def parameter_gradients(self, gradients: Gradients) -> list[NDArray[np.float32]]:
         """Return the gradients of the parameters in torch's order."""
-        parts = [part for g in gradients for part in (g.weights.ravel(), g.biases.sum(axis=1))]
-        return _split(np.take(np.concatenate(parts), self._gradient, mode="clip"), self.shapes)
+        np.sum(gradients.biases, axis=1, out=gradients.flat[-len(gradients.biases) :])
+        return _split(np.take(gradients.flat, self._gradient_order, mode="clip"), self.shapes)
 
-    def _gradient_order(self) -> NDArray[np.int64]:
+    def _find_gradient_order(self) -> NDArray[np.int64]:
+        sizes = [(_filled(4 * n) // LANES, i + n, LANES) for i, n in self.sizes]
+        biases_of = [(4 * n,) for _, n in self.sizes]
+        index = np.arange(sum(map(math.prod, [*sizes, *biases_of])))
+        *weights_of_layers, biases1, biases2 = _split(index, [*sizes, *biases_of])
         order = []
-        start = 0
-        for (i, n), true in zip(self.sizes, self.true_sizes, strict=True):
-            blocks = _filled(4 * n) // LANES
-            weights = start + np.arange(blocks * (i + n) * LANES).reshape(blocks, i + n, LANES)
-            biases = start + weights.size + np.arange(4 * n)
+        for (i, n), true, weights, biases in zip(
+            self.sizes, self.true_sizes, weights_of_layers, (biases1, biases2), strict=True
+        ):
             by_gate = weights.transpose(0, 2, 1).reshape(-1, i + n)  # [4 n (filled up), i + n]
             from_inputs, from_state = by_gate[: 3 * n, :i], by_gate[n : 4 * n, i:]  # gates n, r, z; gates r, z, c
             order += [
@@ -328,7 +346,6 @@ class Packing:
                 _cut(np.roll(biases[: 3 * n], -n), *true),
                 _cut(biases[n:], *true),
             ]
-            start += weights.size + biases.size
         return np.concatenate([part.ravel() for part in order])
 
 

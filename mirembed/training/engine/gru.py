@@ -71,6 +71,9 @@ BLOCK = 100
 VECTORS = "f8a6cb69a816"
 """Digest of ``vectors.py``. Numba's cache looks at this file alone, so this file has to change with the other."""
 
+ZERO = np.int64(0)
+"""An argument that is 0: for Numba, a plain 0 is a type of its own, for which it would compile a function once more."""
+
 compiled = njit(**OPTIONS)
 
 
@@ -121,6 +124,17 @@ class Sequences(NamedTuple):
     scale: NDArray[np.float32]  # [n_values]: 1 / standard deviation
 
 
+class Work(NamedTuple):
+    """Working memory, float32. Code that allocates memory takes seconds longer to compile."""
+
+    lane_rows: NDArray[np.float32]  # [LANES, n_values (filled up to WIDTH)]
+    raw: NDArray[np.float32]  # [n_values (filled up), LANES]: a frame
+    before: NDArray[np.float32]  # [n_values (filled up), LANES]: the previous frame
+    weights: NDArray[np.float32]  # [LANES]: of a frame in the sum over time
+    outputs: NDArray[np.float32]  # [1, n_units, LANES]: of the second layer
+    part: NDArray[np.float32]  # [n_units, LANES]: their sum over a part of the sequence
+
+
 # ---- one frame of one layer ---------------------------------------------------------------------------------------
 
 
@@ -166,7 +180,7 @@ def forward_layer(layer, inputs, now, after, gates, at, above, to):
 
 @compiled
 def gather(sequences, tile, time, lane_rows, raw):
-    """Write the raw frames ``time`` of a tile to ``raw [n_values (filled up), LANES]``.
+    """Write the raw frames ``time`` of a tile to ``raw``.
 
     Before the start of a track and beyond the end of a sequence the nearest frame is repeated.
     """
@@ -183,23 +197,20 @@ def gather(sequences, tile, time, lane_rows, raw):
 
 
 @compiled
-def read_frame(sequences, tile, time, lane_rows, raw, before, inputs, at):
-    """Write normalized values and their first differences to ``inputs[at]``.
-
-    ``before [n_values (filled up), LANES]`` holds the previous frame, and afterwards this one.
-    """
+def read_frame(sequences, tile, time, work, inputs, at):
+    """Write normalized values and their first differences to ``inputs[at]``; the values become the previous frame."""
     n_values = sequences.frames.shape[1]
-    gather(sequences, tile, time, lane_rows, raw)
+    gather(sequences, tile, time, work.lane_rows, work.raw)
     for column in range(n_values):
-        value, scale = load(raw, (column, 0)), splat(sequences.scale[column])
+        value, scale = load(work.raw, (column, 0)), splat(sequences.scale[column])
         store(inputs, (at, column, 0), (value - splat(sequences.mean[column])) * scale)
-        store(inputs, (at, n_values + column, 0), (value - load(before, (column, 0))) * scale)
-        store(before, (column, 0), value)
+        store(inputs, (at, n_values + column, 0), (value - load(work.before, (column, 0))) * scale)
+        store(work.before, (column, 0), value)
 
 
 @compiled
 def frame_weights(sequences, tile, time, weights):
-    """Return the weights of the frames ``time`` in the sum over time; ``weights [LANES]`` is working memory."""
+    """Return the weights of the frames ``time`` in the sum over time."""
     for lane in range(LANES):
         inside = time < sequences.length[tile, lane]
         weights[lane] = sequences.weight[tile, lane] if inside else np.float32(0)
@@ -210,34 +221,32 @@ def frame_weights(sequences, tile, time, weights):
 
 
 @entry
-def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings):
-    """Embed the sequences of a tile: ``embeddings[tile] [n_units, LANES]``.
+def forward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings, work):
+    """Add the embeddings of a tile's sequences to ``embeddings[tile] [n_units, LANES]``.
 
     Tapes as long as the sequences keep what `backward` needs. On shorter tapes later frames overwrite earlier ones: two
     rows of inputs and one row of gates are enough for any length.
     """
     n_in, n1, n2 = first.to_inputs.shape[0] * ROWS, first.to_state.shape[0] * ROWS, second.to_state.shape[0] * ROWS
-    filled = (sequences.frames.shape[1] + WIDTH - 1) // WIDTH * WIDTH
-    lane_rows = np.zeros((LANES, filled), np.float32)
-    raw, before = np.zeros((filled, LANES), np.float32), np.zeros((filled, LANES), np.float32)
-    weights, part = np.zeros(LANES, np.float32), np.zeros((n2, LANES), np.float32)
-    outputs = np.zeros((1, n2, LANES), np.float32)
-    tape1.inputs[0, n_in:] = 0
-    tape2.inputs[0, n1:] = 0
-    embeddings[tile] = 0
-    gather(sequences, tile, -1, lane_rows, before)
+    for unit in range(n1):
+        store(tape1.inputs, (0, n_in + unit, 0), splat(0.0))
+    for unit in range(n2):
+        store(tape2.inputs, (0, n1 + unit, 0), splat(0.0))
+        store(work.part, (unit, 0), splat(0.0))
+    gather(sequences, tile, ZERO - 1, work.lane_rows, work.before)
     for time in range(n_frames):
         now, after = time % tape1.inputs.shape[0], (time + 1) % tape1.inputs.shape[0]
         at = time % tape1.gates.shape[0]
-        read_frame(sequences, tile, time, lane_rows, raw, before, tape1.inputs, now)
+        read_frame(sequences, tile, time, work, tape1.inputs, now)
         forward_layer(first, tape1.inputs, now, after, tape1.gates, at, tape2.inputs, now)
-        forward_layer(second, tape2.inputs, now, after, tape2.gates, at, outputs, 0)
-        weight = frame_weights(sequences, tile, time, weights)
+        forward_layer(second, tape2.inputs, now, after, tape2.gates, at, work.outputs, ZERO)
+        weight = frame_weights(sequences, tile, time, work.weights)
         for unit in range(n2):
-            store(part, (unit, 0), multiply_add(load(outputs, (0, unit, 0)), weight, load(part, (unit, 0))))
-        if (time + 1) % BLOCK == 0 or time + 1 == n_frames:
-            embeddings[tile] += part
-            part[:] = 0
+            part = multiply_add(load(work.outputs, (0, unit, 0)), weight, load(work.part, (unit, 0)))
+            if (time + 1) % BLOCK == 0 or time + 1 == n_frames:
+                store(embeddings, (tile, unit, 0), load(embeddings, (tile, unit, 0)) + part)
+                part = splat(0.0)
+            store(work.part, (unit, 0), part)
 
 
 @inlined
@@ -267,7 +276,7 @@ def add_product(panels, gates, time, first, out):
     """Add ``panels x`` to ``out``, x from ``gates[time, first]`` on."""
     for panel in range(panels.shape[0]):
         at = (panel * ROWS, 0)
-        rows = multiply(load_rows(out, at, LANES), panels, panel, 0, gates, time, first, panels.shape[1])
+        rows = multiply(load_rows(out, at, LANES), panels, panel, ZERO, gates, time, first, panels.shape[1])
         store_rows(out, at, LANES, rows)
 
 
@@ -293,29 +302,29 @@ def add_weights(layer, tape, first_frame, n_frames, gradient):
         last = n_in + n if (block + 1) * LANES > n else n_in
         for row in range(first, last, ROWS):
             rows = load_rows(gradient.weights, (block, row, 0), LANES)
-            for slot in range(n_frames):
-                for lane in range(LANES):
-                    vector = load(gradient.transposed, (block, slot * LANES + lane, 0))
-                    rows = add_products(rows, vector, tape.inputs, (first_frame + slot, row, lane), LANES)
+            for k in range(n_frames * LANES):
+                at = first_frame + k // LANES, row, k % LANES
+                rows = add_products(rows, load(gradient.transposed, (block, k, 0)), tape.inputs, at, LANES)
             store_rows(gradient.weights, (block, row, 0), LANES, rows)
 
 
 @entry
-def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings, gradient1, gradient2):
+def backward(sequences, tile, n_frames, first, second, tape1, tape2, embeddings, work, gradient1, gradient2):
     """Add a tile's part to the gradients of both layers, after its `forward`.
 
     ``embeddings[tile]`` holds the gradient of the embeddings. The gates on the tapes are overwritten.
     """
-    weights = np.zeros(LANES, np.float32)
-    gradient1.state[:] = 0
-    gradient2.state[:] = 0
+    for unit in range(gradient1.state.shape[0]):
+        store(gradient1.state, (unit, 0), splat(0.0))
+    for unit in range(gradient2.state.shape[0]):
+        store(gradient2.state, (unit, 0), splat(0.0))
     for time in range(n_frames - 1, -1, -1):
-        weight = frame_weights(sequences, tile, time, weights)
+        weight = frame_weights(sequences, tile, time, work.weights)
         for unit in range(gradient2.state.shape[0]):
             of_mean = load(embeddings, (tile, unit, 0))
             store(gradient2.state, (unit, 0), multiply_add(of_mean, weight, load(gradient2.state, (unit, 0))))
         backward_layer(second, tape2, time, gradient2)
-        add_product(second.to_inputs, tape2.gates, time, 0, gradient1.state)
+        add_product(second.to_inputs, tape2.gates, time, ZERO, gradient1.state)
         backward_layer(first, tape1, time, gradient1)
         if time % CHUNK == 0:
             in_chunk = min(CHUNK, n_frames - time)

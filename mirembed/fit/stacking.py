@@ -1,0 +1,199 @@
+"""What models say about training tracks that they were not fitted to: the ground on which members are weighted.
+
+D. H. Wolpert, Stacked generalization, Neural Networks 5 (1992); L. Breiman, Stacked regressions, Machine Learning 24
+(1996).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mirembed.config import Settings
+from mirembed.errors import SpecError
+from mirembed.fit.candidates import Candidate, Selection
+from mirembed.fit.job import Job
+from mirembed.fit.selection import fit_selected, inner_job
+from mirembed.models.averaging import Outputs
+from mirembed.models.combined import outputs_of
+from mirembed.models.model import Model
+from mirembed.registry import Registry
+from mirembed.store.files import writing
+
+_PARTS = ("predicted", "scores", "probabilities")
+
+
+def out_of_fold(
+    job: Job,
+    inner: NDArray[np.int64],
+    registry: Registry,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    selection: Selection | None = None,
+    saved: tuple[Model, NDArray[np.float32]] | None = None,
+) -> dict[str, Outputs]:
+    """Return what the methods of a job say about its training tracks, each by models that were not fitted to it.
+
+    Everything is fitted anew in each inner fold, also networks: one that has seen the labels of a track would seem
+    better than it is. An interrupted call is resumed: inner folds that are finished are not repeated.
+
+    Parameters
+    ----------
+    job : Job
+    inner : ndarray [n_train], int64
+        The inner fold that tests each training track; -1 for a track that all inner folds train on.
+    registry : Registry
+    on_epoch : callable
+        Called with the number of finished epochs, over all inner folds.
+    selection : Selection or None
+        Of the learners of the methods, which are then chosen between the other inner folds; None if nothing is.
+    saved : (Model, ndarray) or None
+        See `mirembed.fit.job.fit_to_saved`.
+
+    Returns
+    -------
+    dict of str to Outputs
+        By method, for the tracks with an inner fold, in the order of the training tracks. Probabilities are NaN in
+        inner folds where a method has none.
+
+    Raises
+    ------
+    MirembedError
+        See `mirembed.fit.job.fit_models`.
+    """
+    found, tested = [], []
+    for number in range(int(inner.max()) + 1):
+        train, test = np.flatnonzero(inner != number), np.flatnonzero(inner == number)
+        path = _result(job, number)
+
+        def count(epoch: int, before: int = number * job.epochs) -> None:
+            on_epoch(before + epoch)
+
+        if path is None or not path.exists():
+            of_fold = _of_inner_fold(
+                stacking_job(job, train, number),
+                job.rows[test],
+                registry,
+                count,
+                saved,
+                _between_others(selection, inner[train], number),
+            )
+            if path is not None:
+                _keep(path, of_fold)
+        found.append(_read(path) if path is not None else of_fold)
+        tested.append(test)
+        count(job.epochs)
+    order = np.argsort(np.concatenate(tested))
+    return {method.name: _joined([one[method.name] for one in found], order) for method in job.methods}
+
+
+def check_stacked(settings: Settings, candidates: Mapping[str, Sequence[Candidate]], stacked: Collection[str]) -> None:
+    """Refuse what would need inner folds of inner folds: choosing networks for stacked members, or with two folds.
+
+    Parameters
+    ----------
+    settings : Settings
+    candidates : mapping of str to sequence of Candidate
+        By method; see `mirembed.fit.candidates.plan_candidates`.
+    stacked : collection of str
+        The members of stacked methods.
+
+    Raises
+    ------
+    SpecError
+    """
+    chosen = {name: some for name, some in candidates.items() if name in stacked and len(some) > 1}
+    for name, some in chosen.items():
+        if len({(one.network, one.epochs) for one in some}) > 1:
+            raise SpecError(
+                f"--combine stacked and --select {', '.join(settings.select)}: choosing the network of {name}, a "
+                "stacked member, would train networks in inner folds of each inner fold; combine with equal weights, "
+                "or choose only learners"
+            )
+    if chosen and settings.inner_cv < 3:
+        raise SpecError(
+            f"--inner-cv {settings.inner_cv}: with --select and stacked methods, learners are chosen between the other "
+            "inner folds, which takes at least 3"
+        )
+
+
+def stacking_job(job: Job, train: NDArray[np.int64], number: int) -> Job:
+    """Return the job of an inner fold, which trains on the training tracks at some positions."""
+    checkpoint = None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}.stacking")
+    settings = replace(job.settings, checkpoint_every=0)
+    return replace(inner_job(job, train, job.methods), settings=settings, checkpoint=checkpoint, calibrate=True)
+
+
+def stacking_results(job: Job, inner: NDArray[np.int64]) -> list[Path]:
+    """Return the files that keep the outputs of finished inner folds until the training is finished."""
+    paths = [_result(job, number) for number in range(int(inner.max()) + 1)]
+    return [path for path in paths if path is not None]
+
+
+def _result(job: Job, number: int) -> Path | None:
+    return None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}.stacked")
+
+
+def _of_inner_fold(
+    job: Job,
+    rows: NDArray[np.int64],
+    registry: Registry,
+    on_epoch: Callable[[int], None],
+    saved: tuple[Model, NDArray[np.float32]] | None,
+    selection: Selection | None,
+) -> dict[str, Outputs]:
+    [(_, fitted)] = fit_selected(job, selection, registry, on_epoch, saved=saved).trainings
+    [model, *_] = fitted.models.values()
+    frames = job.frames.take(rows)
+    vectors = model.embed(frames.open(), frames.starts, frames.lengths) if saved is None else saved[1][rows]
+    for checkpoint in job.checkpoints:
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)
+    return {name: outputs_of(one, vectors) for name, one in fitted.models.items()}
+
+
+def _between_others(selection: Selection | None, inner: NDArray[np.int64], left_out: int) -> Selection | None:
+    """Return a selection that compares in the other inner folds, of the tracks that are left."""
+    return None if selection is None else replace(selection, inner=np.where(inner > left_out, inner - 1, inner))
+
+
+def _joined(parts: Sequence[Outputs], order: NDArray[np.intp]) -> Outputs:
+    """Put the outputs of the inner folds together, in the order of the training tracks."""
+    with_any = next((one for one in parts if one.probabilities is not None), None)
+    probabilities = None
+    if with_any is not None and with_any.probabilities is not None:
+        width = with_any.probabilities.shape[1]
+        known = [
+            np.full((len(one.predicted), width), np.nan) if one.probabilities is None else one.probabilities
+            for one in parts
+        ]
+        probabilities = np.concatenate(known)[order]
+    scores = [one.scores for one in parts if one.scores is not None]
+    predicted = np.concatenate([one.predicted for one in parts])[order]
+    return Outputs(predicted, np.concatenate(scores)[order] if scores else None, probabilities)
+
+
+def _keep(path: Path, outputs: Mapping[str, Outputs]) -> None:
+    from safetensors.numpy import save
+
+    arrays = {
+        f"{name} | {part}": np.ascontiguousarray(values)
+        for name, one in outputs.items()
+        for part in _PARTS
+        if (values := getattr(one, part)) is not None
+    }
+    with writing(path) as temporary:
+        temporary.write_bytes(save(arrays))
+
+
+def _read(path: Path) -> dict[str, Outputs]:
+    from safetensors.numpy import load_file
+
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for key, values in load_file(path).items():
+        name, _, part = key.rpartition(" | ")
+        found.setdefault(name, {})[part] = values
+    return {name: Outputs(**parts) for name, parts in found.items()}
