@@ -36,7 +36,7 @@ from mirembed.store import Store
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 
 BEST = "best"
-FEATURES = ("logmel", "semitones", "chroma")
+FEATURES = ["logmel", "semitones", "chroma"]
 """What `BEST` needs; ``stats`` gets all of them, stacked."""
 
 EVALUATIONS: Sequence[Mapping[str, Any]] = (
@@ -87,12 +87,10 @@ def main(words: Sequence[str] | None = None) -> None:
     given = _parse(words)
     page = given.page.read_text(encoding="utf-8")
     for dataset, *_ in given.dataset:
-        page = put(page, dataset, between(page, dataset))  # fails before anything is run if there is no place for it
-    for dataset, *audio in given.dataset:
-        features = list(FEATURES)
-        done = mirembed.extract(
-            dataset, audio=audio[0] if audio else None, store=given.store, features=features, jobs=given.jobs
-        )
+        between(page, dataset)  # fails before anything is run if there is no place for it
+    for dataset, *folder in given.dataset:
+        audio = folder[0] if folder else None
+        done = mirembed.extract(dataset, audio=audio, store=given.store, features=FEATURES, jobs=given.jobs)
         print(done, file=sys.stderr)
         parts = []
         for scheme in schemes(given.store, dataset, given.cv)[: 1 if given.no_groups else None]:
@@ -167,7 +165,6 @@ def rows(runs: Sequence[RunRecord]) -> list[Row]:
     `BEST` is compared with its members and with `SINGLE`. Holm's correction covers these comparisons.
     """
     found: dict[tuple[str, str], Row] = {}
-    of_best = runs[-1]
     compared = {(test.run_b, test.b): test for test in corrected(_comparisons(runs))}
     for number, run in enumerate(runs, 1):
         cpu_seconds = {name: part.cost.cpu_seconds for part in _costs(run) for name in part.methods}
@@ -210,24 +207,17 @@ def _label(method: Method, ensemble: int) -> str:
 
 
 def markdown(methods: Sequence[Row], label: str) -> str:
-    """Return the table of methods; ``label`` is the heading of their scores.
-
-    >>> alone = Row("`chance`", "", Interval(0.1, 0.1, 0.1), None, None, 0.6)
-    >>> compared = Row("`stats`", "logmel", Interval(0.5, 0.4, 0.6), Interval(0.2, 0.1, 0.3), 0.0004, 750)
-    >>> print(markdown([alone, compared], "accuracy"))
-    | Method | Features | accuracy | `best` − method | p (Holm) | CPU minutes |
-    |---|---|---|---|---|---:|
-    | `chance` |  | 0.100 [0.100, 0.100] |  |  | 0.01 |
-    | `stats` | `logmel` | 0.500 [0.400, 0.600] | 0.200 [0.100, 0.300] | <0.001 | 12.5 |
-    <BLANKLINE>
-    """
-    lines = [f"| Method | Features | {label} | `{BEST}` − method | p (Holm) | CPU minutes |", "|---|---|---|---|---|---:|"]
+    """Return the table of methods; ``label`` is the heading of their scores."""
+    lines = [
+        f"| Method | Features | {label} | `{BEST}` - method | p (Holm) | CPU minutes |",
+        "|---|---|---|---|---|---:|",
+    ]
     for row in methods:
         features = f"`{row.features}`" if row.features else ""
         difference = "" if row.difference is None else str(row.difference)
         minutes = row.cpu_seconds / 60
-        cells = [row.method, features, str(row.score), difference, p_text(row.p), f"{minutes:.{1 if minutes >= 1 else 2}f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        cost = f"{minutes:.1f}" if minutes >= 1 else f"{minutes:.2f}"
+        lines.append(f"| {row.method} | {features} | {row.score} | {difference} | {p_text(row.p)} | {cost} |")
     return "\n".join(lines) + "\n"
 
 

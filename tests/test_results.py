@@ -12,7 +12,7 @@ from pages import read
 from small_store import workers_run, write_classes
 
 from benchmarks import results
-from mirembed.runs.record import open_run
+from mirembed.statistics.intervals import Interval
 
 DATASETS = ("demo", "demo:task=regression", "gtzan", "emotify")
 TINY = {"network": "mlp:hidden=4,units=3", "engine": "torch", "device": "cpu"}
@@ -61,6 +61,14 @@ def test_the_tables_on_the_page_have_a_score_and_a_cost_in_every_row():
             assert float(cells[5]) >= 0
 
 
+def test_a_row_has_the_score_the_difference_and_the_cost():
+    alone = results.Row("`chance`", "", Interval(0.1, 0.1, 0.1), None, None, 0.6)
+    compared = results.Row("`stats`", "logmel", Interval(0.5, 0.4, 0.6), Interval(0.2, 0.1, 0.3), 0.0004, 750)
+    *_, first, second = results.markdown([alone, compared], "accuracy").splitlines()
+    assert first == "| `chance` |  | 0.100 [0.100, 0.100] |  |  | 0.01 |"
+    assert second == "| `stats` | `logmel` | 0.500 [0.400, 0.600] | 0.200 [0.100, 0.300] | <0.001 | 12.5 |"
+
+
 def test_a_finished_evaluation_is_not_repeated(measured):
     store, first, second = measured
     assert [run.folder for run in first] == [run.folder for run in second]
@@ -78,8 +86,6 @@ def test_every_method_is_in_the_table_once_with_its_score_and_cost(measured):
     found = {row.method: row for row in results.rows(runs)}
     names = ("chance", "stats", "nn", "rbf-sl")
     assert list(found) == [*(f"`{name}`" for name in names), "`rbf:gamma=2-sl`, 2 networks", "`--preset best`"]
-    for run in runs:
-        assert open_run(run.folder.parent, run.folder.name).finished
     accuracy = [float(np.mean(runs[1].fold_scores[name]["accuracy", None])) for name in ("nn", "rbf-sl")]
     assert [found[f"`{name}`"].score.mean for name in ("nn", "rbf-sl")] == pytest.approx(accuracy)
     members = [found["`stats`"].cpu_seconds, found["`rbf:gamma=2-sl`, 2 networks"].cpu_seconds]
@@ -99,7 +105,9 @@ def test_the_preset_is_compared_with_its_members_and_one_network(measured):
 def test_a_section_says_what_was_run(measured):
     _, runs, _ = measured
     text = results.section(runs)
-    assert text.startswith("\n### folder, 3 stratified folds\n\n18 tracks, 3 stratified folds (12 train, 6 test), 1 epoch")
+    assert text.startswith(
+        "\n### folder, 3 stratified folds\n\n18 tracks, 3 stratified folds (12 train, 6 test), 1 epoch"
+    )
     assert Counter(line.count("|") for line in text.splitlines() if line.startswith("|")) == {7: 8}
 
 
