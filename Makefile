@@ -12,6 +12,7 @@
 # make bench-extract   extraction against librosa, on the same files
 # make bench-library   commands on a music library of 100 000 made-up tracks
 # make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
+# make results    measure the tables of docs/results.md: GTZAN=FOLDER EMOTIFY=FOLDER, each of them if you have it
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
 # Workers of pytest: one more than two cores, because some tests wait for other processes.
@@ -21,7 +22,7 @@ BIN = $(VENV)/bin
 DEMO ?= demo
 
 .PHONY: demo test docs coverage quick lint types unit messages fuzz torture bench bench-scaling bench-memory bench-startup \
-	bench-extract bench-features bench-library bench-labels format clean
+	bench-extract bench-features bench-library bench-labels results format clean
 
 demo: $(VENV)/.installed
 	mkdir -p $(DEMO)
@@ -84,6 +85,10 @@ bench-library: $(VENV)/.installed
 
 bench-labels: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.labels $(AUDIO) --labels $(or $(LABELS),genre,artist)
+
+results: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.results --dataset demo --dataset demo:task=regression \
+		$(if $(GTZAN),--dataset gtzan $(GTZAN)) $(if $(EMOTIFY),--dataset emotify $(EMOTIFY))
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
