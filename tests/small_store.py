@@ -16,6 +16,7 @@ from mirembed import Classification, Regression, Tags, Target, Task, workers
 from mirembed.config import Settings
 from mirembed.evaluate.experiment import evaluate as run_evaluation
 from mirembed.evaluate.plan import plan_run
+from mirembed.extract import file_features
 from mirembed.features import FeaturesInfo, resolve_features
 from mirembed.fit.job import Job
 from mirembed.fit.resolve import describe_plugins
@@ -246,6 +247,7 @@ def workers_run(run: Callable[..., Any] = run_here) -> Iterator[None]:
     """Let ``run`` do the work of worker processes inside the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "run", run)
-        patch.setattr(executor, "forkserver", lambda load: contextlib.nullcontext())
+        for module in (executor, file_features):
+            patch.setattr(module, "forkserver", lambda load: contextlib.nullcontext())
         patch.setattr(executor, "prepare_trainings", contextlib.nullcontext)
         yield

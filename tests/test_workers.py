@@ -241,14 +241,13 @@ def test_forked_workers_share_what_the_fork_server_has_loaded():
 
 
 @linux
-@pytest.mark.parametrize(("jobs", "found"), [(1, []), (2, [b"loaded"])])
-def test_a_run_of_several_workers_forks_them_from_a_process_that_ends_with_it(jobs, found):
-    before = psutil.Process().children()
-    tasks = [("loaded", 0), ("crash", 0), ("loaded", 0), ("loaded", 0)]
-    outcomes = list(workers.run(act, tasks, jobs, load="test_workers:loaded"))
-    assert [type(one) for one in outcomes].count(workers.Crashed) == 1
-    assert [one.result for one in outcomes if isinstance(one, workers.Done)] == [found] * 3
-    assert psutil.Process().children() == before
+def test_a_block_inside_another_has_a_server_of_its_own_for_other_imports():
+    with forkserver("os:getpid") as outer:
+        with forkserver("test_workers:loaded") as inner:
+            assert [one.result for one in workers.run(act, [("loaded", 0)], 1, server=inner)] == [[b"loaded"]]
+        with forkserver("os:getpid") as again:
+            assert again is outer
+            assert [one.result for one in workers.run(act, [("loaded", 0)], 1, server=again)] == [[]]
 
 
 @linux
@@ -262,7 +261,7 @@ def test_one_fork_server_serves_a_whole_block_and_ends_with_it():
     servers = []
     with forkserver("test_workers:loaded"):
         for _ in range(2):
-            with forkserver("os:abort") as server:
+            with forkserver("test_workers:loaded") as server:
                 parents = {done.result for done in workers.run(act, [("parent", 0)] * 2, 2, server=server)}
                 assert parents == {server.process.pid}
                 servers.append(server)

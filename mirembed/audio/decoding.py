@@ -449,8 +449,9 @@ def _reader(file: Any) -> Callable[[], NDArray[np.float32]]:
     whole_numbers = np.empty(shape, np.int16)
 
     def read() -> NDArray[np.float32]:
-        block = file.read(out=whole_numbers)
-        return np.multiply(block, _PCM_16, out=buffer[: len(block)])
+        n_samples = len(file.read(out=whole_numbers))
+        np.multiply(whole_numbers[:n_samples], _PCM_16, out=buffer[:n_samples])
+        return buffer[:n_samples]
 
     return read
 

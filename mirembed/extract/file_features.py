@@ -17,6 +17,7 @@ from mirembed.features import FeaturesPart
 from mirembed.features.compute import compute, create_features
 from mirembed.hookspecs import Features
 from mirembed.registry import Registry
+from mirembed.workers.processes import ForkServer, forkserver
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,15 +153,27 @@ def extract_files(
     options = options or ExtractOptions()
     tasks = [_Task(file, folder, options.backend) for file in files]
     limits = workers.Limits(lambda task: options.timeout or default_timeout(task.file.path), WORKER_MEMORY, WORKER_KEPT)
-    load = f"{__name__}:{load_scipy.__name__ if options.backend == 'scipy' else load_audio.__name__}"
-    results = workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits, load=load)
-    with contextlib.closing(results):
-        for outcome in results:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(prepare_extraction(min(jobs, len(files)), options))
+        results = workers.run(_extract_file, tasks, max(1, jobs), per_worker=_IN_FLIGHT, limits=limits, server=server)
+        # Closed first: the workers end before the process that forked them.
+        for outcome in stack.enter_context(contextlib.closing(results)):
             if isinstance(outcome, workers.Done):
                 yield outcome
             else:
                 origins = " and ".join(part.origin for part in files[outcome.index].features)
                 yield workers.Done(outcome.index, f"{outcome.reason}; it was computing {origins}")
+
+
+def prepare_extraction(jobs: int, options: ExtractOptions) -> contextlib.AbstractContextManager[ForkServer | None]:
+    """Start the process that forks the workers of `extract_files`, while the caller still plans in a ``with`` block.
+
+    A single worker starts from scratch.
+    """
+    if jobs < 2:
+        return contextlib.nullcontext()
+    load = load_scipy if options.backend == "scipy" else load_audio
+    return forkserver(f"{__name__}:{load.__name__}")
 
 
 def load_audio() -> None:

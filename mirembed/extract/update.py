@@ -16,7 +16,7 @@ from mirembed.config import defaults
 from mirembed.errors import DatasetError, PluginError, StoreError
 from mirembed.extract.extraction import Extraction, Features, MaxFailures
 from mirembed.extract.failures import Failures
-from mirembed.extract.file_features import ExtractOptions, FileToExtract
+from mirembed.extract.file_features import ExtractOptions, FileToExtract, prepare_extraction
 from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
 from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
@@ -29,6 +29,7 @@ from mirembed.store import DatasetInfo, DatasetStore, Store, StoredTrack
 from mirembed.store.file_tags import KnownFileTags
 from mirembed.store.recordings import KnownRecordings, real_path
 from mirembed.store.rows import classes_of, label_names, stored_file_tags
+from mirembed.workers.executor import is_cluster
 
 PRUNE_FREELY = 0.1
 """Share of a dataset's tracks that ``--prune`` may remove without asking."""
@@ -129,7 +130,10 @@ def extract(
     dataset = store.dataset(Spec.parse(spec))
     parts = list({part.digest: part for one in features for part in one.parts}.values())
     summary = Summary(listed=len(listing.tracks), absent=listing.absent)
-    with dataset.lock(), contextlib.ExitStack() as adding:
+    options = options or ExtractOptions()
+    # The store knows most files of a dataset that it has, but hardly any of another one.
+    n_new = 0 if dataset.exists or is_cluster() else len(listing.tracks)
+    with dataset.lock(), prepare_extraction(min(jobs, n_new), options), contextlib.ExitStack() as adding:
         for part in parts:
             shards = store.features(part)
             adding.enter_context(shards.adding())
@@ -161,7 +165,7 @@ def extract(
             tracks=refreshed.tracks,
             failures=failures,
             audio=audio,
-            options=options or ExtractOptions(),
+            options=options,
             summary=summary,
             progress=progress,
             max_failures=max_failures,

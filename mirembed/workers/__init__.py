@@ -12,7 +12,6 @@ import queue
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -95,7 +94,6 @@ def run(
     per_worker: int = 1,
     limits: Limits | None = None,
     server: ForkServer | None = None,
-    load: str | None = None,
 ) -> Generator[Done[Result] | Crashed, None, None]:
     """Call ``function`` on every argument in worker processes, and yield the outcomes as they arrive.
 
@@ -112,10 +110,7 @@ def run(
         Tasks sent to a worker ahead of time; more than one keeps the workers busy while the caller is busy.
     limits : Limits or None
     server : ForkServer or None
-        Forks the workers.
-    load : str, optional
-        Fork them from a server of this call alone, which calls this first: see `mirembed.workers.processes.forkserver`.
-        A single worker starts from scratch, as all do without a server.
+        Forks the workers. None: each starts from scratch.
 
     Raises
     ------
@@ -127,8 +122,7 @@ def run(
     most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most_files != resource.RLIM_INFINITY:
         jobs = max(1, min(jobs, (most_files - len([*Path("/dev/fd").iterdir()]) - _SPARE_FILES) // 2))
-    own = ForkServer(load) if load and min(jobs, len(arguments)) > 1 and sys.platform == "linux" else None
-    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), own or server)
+    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server)
     thread = threading.Thread(target=pool.work, daemon=True)
     try:
         thread.start()
@@ -149,8 +143,6 @@ def run(
         pool.stopped = True
         if thread.ident is not None:
             thread.join()
-        if own is not None:
-            own.close()
 
 
 @dataclass

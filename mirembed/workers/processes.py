@@ -1,7 +1,8 @@
 """Worker processes: how one starts, from scratch or forked, and the loop in which it works.
 
-Importing torch and scikit-learn takes seconds and 260 MiB per process. For trainings, the fork server does it once, in
-parallel, while the program still reads and plans, and forks the workers, which start at once and share its memory.
+Importing torch and scikit-learn takes seconds and 260 MiB per process. For trainings, and with other imports for
+extractions, the fork server does it once, in parallel, while the program still reads and plans, and forks the workers,
+which start at once and share its memory.
 Linux only: elsewhere, system libraries do not survive a fork, and every worker starts from scratch.
 
 Why not `multiprocessing.forkserver`? It starts a worker just as fast (medians 4.8 s and 5.2 s on a busy machine) with
@@ -146,7 +147,7 @@ def _exit_with(parent: int) -> None:
 
 @contextlib.contextmanager
 def forkserver(load: str) -> Iterator[ForkServer | None]:
-    """Start a fork server for the ``with`` block; a block inside another one gets the server of the outer one.
+    """Start a fork server for the ``with`` block; a block inside one with the same ``load`` gets the server of that.
 
     Parameters
     ----------
@@ -161,15 +162,19 @@ def forkserver(load: str) -> Iterator[ForkServer | None]:
     ForkServer or None
         None except on Linux.
     """
-    if sys.platform != "linux" or _CURRENT.get() is not None:
-        yield _CURRENT.get()
+    if sys.platform != "linux":
+        yield None
+        return
+    outer = _CURRENT.get()
+    if outer is not None and outer.load == load:
+        yield outer
         return
     server = ForkServer(load)
     _CURRENT.set(server)
     try:
         yield server
     finally:
-        _CURRENT.set(None)
+        _CURRENT.set(outer)
         server.close()
 
 
@@ -183,10 +188,12 @@ class ForkServer:
 
     Attributes
     ----------
+    load : str
     process : subprocess.Popen
     """
 
     def __init__(self, load: str) -> None:
+        self.load = load
         self._control, there = socket.socketpair()
         with there:
             self.process = start_python(f"{__name__}:serve", there.fileno(), load)

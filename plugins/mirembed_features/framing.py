@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from mirembed import Audio
 
 
+@functools.lru_cache(maxsize=64)
 def exact(seconds: float) -> Fraction:
     """Return a number as it is written: the product of 0.025 and a rate may be just below a whole number.
 
