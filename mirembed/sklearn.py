@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import type_of_target
@@ -221,6 +223,8 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
                 with one_thread():
                     one = replace(training, member=member)
                     trained.append(train(data, network, one, similarity, of_labels, on_epoch=on_epoch))
+        for note in [one.note for one in trained if one.note][:1]:
+            warnings.warn(note, ConvergenceWarning, stacklevel=2)
         inputs = self._form.inputs(frames.shape[1])
         weights = [NetworkWeights.of(one.network, network.choice, inputs, registry) for one in trained]
         # Without the registry, which cannot be pickled.

@@ -41,7 +41,7 @@ from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import one_hot
 from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
 from mirembed.training.network import one_thread
-from mirembed_similarities.similarities import Rbf
+from mirembed_similarities.similarities import Polynomial, Rbf
 
 pytestmark = pytest.mark.slow
 
@@ -285,10 +285,14 @@ def weights(trained: Trained) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in [*trained.network.parameters(), *heads]])
 
 
-@pytest.mark.parametrize("similarity", [Rbf(), None], ids=["similarity", "baseline"])
-def test_training_agrees_with_torch(data, similarity):
+@pytest.mark.parametrize(
+    ("similarity", "optimizer"),
+    [(Rbf(), "adadelta"), (None, "adadelta"), (Polynomial(), "adam:lr=0.001,clip=10")],
+    ids=["similarity", "baseline", "clip"],
+)
+def test_training_agrees_with_torch(data, similarity, optimizer):
     """Batches of 6 do not fill a tile, and the last one holds a single track."""
-    settings = TrainingSettings(epochs=4, batch=6, seed=2)
+    settings = TrainingSettings(epochs=4, batch=6, seed=2, optimizer=optimizer)
     theirs = train(data, plugin(), replace(settings, engine="torch"), similarity)
     ours = train(data, plugin(), replace(settings, engine="numba"), similarity)
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -93,6 +94,8 @@ USABLE = [
     "rprop:etas=0.4,1.1",
     "sgd:lr=0.01",
     "sgd:lr=0.01,momentum=0.9,nesterov=true",
+    "adadelta:clip=0.5",
+    "adam:lr=0.001,clip=0.5",
 ]
 
 
@@ -106,6 +109,7 @@ def torchs(spec: str, parameters) -> torch.optim.Optimizer:
         "rprop:etas=0.4,1.1": {"etas": (0.4, 1.1)},
         "sgd:lr=0.01": {"lr": 0.01},
         "sgd:lr=0.01,momentum=0.9,nesterov=true": {"lr": 0.01, "momentum": 0.9, "nesterov": True},
+        "adam:lr=0.001,clip=0.5": {"lr": 0.001},
     }
     name = spec.partition(":")[0]
     [kind] = [one for key, one in vars(torch.optim).items() if key.lower() == name and isinstance(one, type)]
@@ -121,6 +125,9 @@ def test_a_spec_names_an_optimizer_of_torch_which_is_resumed_to_the_bit(spec):
         optimizer.step(loss)
         reference.zero_grad()
         their_loss.backward()
+        if "clip" in spec:
+            norm = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+            assert norm > 0.5
         reference.step()
         assert same(ours, theirs)
         if number == 1:
@@ -133,8 +140,20 @@ def test_a_spec_names_an_optimizer_of_torch_which_is_resumed_to_the_bit(spec):
     assert same(resumed, ours)
 
 
+@pytest.mark.parametrize("spec", ["adadelta", "sgd:momentum=0.9"])
+def test_a_gradient_shorter_than_clip_stays_as_it_is(spec):
+    plain, unlimited, long = (seeded("gru:hidden=7,units=5", 80, (0, 0)) for _ in range(3))
+    separator = "," if ":" in spec else ":"
+    for network, clip in ((plain, ""), (unlimited, f"{separator}clip=inf"), (long, f"{separator}clip=1e6")):
+        optimizer = make_optimizer(spec + clip, network.parameters())
+        for loss in losses(network):
+            optimizer.step(loss)
+    assert same(unlimited, plain)
+    assert same(long, plain)
+
+
 def test_weights_without_a_gradient_stay_as_they_are():
-    for spec in ("adadelta", "adam"):
+    for spec in ("adadelta", "adam", "adadelta:clip=0.1", "adam:clip=0.1"):
         used, unused = torch.ones(3, requires_grad=True), torch.ones(2, requires_grad=True)
         make_optimizer(spec, [used, unused]).step((used**2).sum())
         assert unused.tolist() == [1, 1]
@@ -144,7 +163,7 @@ def test_weights_without_a_gradient_stay_as_they_are():
 def test_a_resolved_optimizer_has_all_parameters_that_a_spec_can_set():
     assert resolve_optimizer("adadelta") == {
         "name": "adadelta",
-        "parameters": {"lr": 1.0, "rho": 0.95, "eps": 1e-6, "weight_decay": 0.0},
+        "parameters": {"lr": 1.0, "rho": 0.95, "eps": 1e-6, "weight_decay": 0.0, "clip": math.inf},
     }
     adam = resolve_optimizer("adam:lr=0.01")
     assert adam["parameters"] == {
@@ -153,6 +172,7 @@ def test_a_resolved_optimizer_has_all_parameters_that_a_spec_can_set():
         "eps": 1e-8,
         "weight_decay": 0,
         "amsgrad": False,
+        "clip": math.inf,
         **({"decoupled_weight_decay": False} if "decoupled_weight_decay" in adam["parameters"] else {}),
     }
 
@@ -167,6 +187,10 @@ def test_a_resolved_optimizer_has_all_parameters_that_a_spec_can_set():
         ("adam:learning=1", ["'learning'", "lr=0.001", "betas=0.9,0.999", "amsgrad=false"]),
         ("adam:lr=fast", ["lr=fast", "0.001"]),
         ("adam:lr=nan", ["lr=nan"]),
+        ("adam:clip=nan", ["clip=nan"]),
+        ("adam:clip=0", ["clip", "0", "above 0"]),
+        ("adadelta:clip=-1", ["clip", "-1", "above 0"]),
+        ("adadelta:clip=ten", ["clip=ten", "inf"]),
         ("adam:betas=0.9", ["betas=0.9", "0.9,0.999"]),
         ("adam:amsgrad=maybe", ["amsgrad=maybe", "false"]),
         ("adam:fused=true", ["'fused'", "lr=0.001"]),

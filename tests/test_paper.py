@@ -108,7 +108,9 @@ def test_everything_that_is_cited_has_an_entry_and_every_entry_is_cited(tmp_path
         described(
             tmp_path / "tags", task=TAGS, probabilities=True, engine="numba", versions={"numba": "1", "scipy": "2"}
         ),
-        described(tmp_path / "targets", task=TARGETS, optimizer="adam:lr=0.001", networks=("gru:cell=lstm", "crnn")),
+        described(
+            tmp_path / "targets", task=TARGETS, optimizer="adam:lr=0.001,clip=7.5", networks=("gru:cell=lstm", "crnn")
+        ),
         described(tmp_path / "gtzan", dataset={"spec": "gtzan", "plugin": {}, "digest": "0"}, select=["learner.C=1|2"]),
     ]
     for text in texts:
@@ -118,7 +120,9 @@ def test_everything_that_is_cited_has_an_entry_and_every_entry_is_cited(tmp_path
         prose = re.sub(r"\\texttt\{[^}]*(\{\}[^}]*)*\}|\$[^$]*\$|\\_", "", latex.partition("\n")[2])
         assert not re.search(r"[`@_^#]", prose)
     assert {"sechidis2011", "platt1999", "lam2015", "virtanen2020"} <= texts[0].entries.keys()
-    assert {"kingma2015", "hochreiter1997", "choi2017"} <= texts[1].entries.keys()
+    assert {"kingma2015", "pascanu2013", "hochreiter1997", "choi2017"} <= texts[1].entries.keys()
+    assert "7.5" in texts[1].to_markdown()
+    assert "clip =" not in texts[1].to_markdown()
     assert "tzanetakis2002" in texts[2].entries
     assert "learner.C" in texts[2].to_markdown()
 

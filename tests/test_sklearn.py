@@ -95,6 +95,7 @@ def test_every_parameter_has_an_effect(X):
         {"batch": 4},
         {"excerpt": 20},
         {"optimizer": "adam:lr=0.1"},
+        {"optimizer": "adadelta:clip=0.001"},
         {"normalize": None},
         {"deltas": False},
         {"random_state": 1},

@@ -30,6 +30,7 @@ _NAMES = 20
 
 MEANT = {
     "--optimizer adam:lr=0.001": ("lr", "learning-rate", "adam", "sgd", "weight-decay"),
+    "--optimizer adam:lr=0.001,clip=10": ("clip", "clip-norm", "grad-clip", "gradient-clip", "max-grad-norm"),
     "--network gru:hidden=200": ("hidden", "units", "layers", "model", "dropout", "architecture"),
     "--features logmel:bands=80": (
         "bands",

@@ -276,7 +276,11 @@ def fit_models(
             for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
         ]
         train_together(trainings, job.settings, on_epoch, fit_checkpoint)
-    return fit_trained(last=True)
+    fitted = fit_trained(last=True)
+    notes = [note for one in trainings if (note := one.trained.note)]
+    for trained in fitted.models.values():
+        trained.provenance = {**trained.provenance, "notes": [*notes[:1], *trained.provenance["notes"]]}
+    return fitted
 
 
 def _together(networks: Sequence[NetworkWeights]) -> NetworkWeights | Ensemble:

@@ -283,7 +283,8 @@ def _training(run: RunRecord, trained: Sequence[Method]) -> str:
     configuration = run.configuration
     optimizer = Spec.parse(configuration["optimizer"])
     name = _OPTIMIZERS.get(optimizer.name, _code(optimizer.name))
-    given = ", ".join(f"{key} = {value}" for key, value in optimizer.parameters.items())
+    given = ", ".join(f"{key} = {value}" for key, value in optimizer.parameters.items() if key != "clip")
+    clip = optimizer.parameters.get("clip", "inf")
     spec = trained[0].features
     framed = spec is None or configuration["features"][spec]["parts"][0]["hop"] is not None
     excerpt = (
@@ -292,6 +293,8 @@ def _training(run: RunRecord, trained: Sequence[Method]) -> str:
         else ""
     )
     name += f" ({given})" if given else ""
+    if clip != "inf":
+        name += f", with gradients clipped to a norm of {clip} [@pascanu2013],"
     epochs, batch = counted(configuration["epochs"], "epoch"), counted(configuration["batch"], "track")
     text = f"Networks were trained with {name} for {epochs} in batches of {batch}{excerpt}."
     if (ensemble := configuration.get("ensemble", 1)) > 1:

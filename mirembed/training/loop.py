@@ -20,6 +20,7 @@ from mirembed.errors import EvaluationError, SpecError, StoreError
 from mirembed.hookspecs import Classification, Similarity, Tags, Task
 from mirembed.store.files import writing
 from mirembed.store.frame_file import reading_ahead
+from mirembed.training.advice import PATIENCE, after_divergence, constant_loss, unlearned
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization, Stream, epoch_batches
 from mirembed.training.network import PluginNetwork, seeded_head, to_device, torch_draws
@@ -111,11 +112,14 @@ class Trained:
         The output layer of the baselines ``nn`` and ``fl``.
     losses : list of float
         Mean loss per track in each epoch.
+    note : str or None
+        A note for the user if a fully trained network has learned no similarity; see `mirembed.training.advice`.
     """
 
     network: EmbeddingModule
     head: nn.Linear | None
     losses: list[float] = field(default_factory=list)
+    note: str | None = None
 
 
 # All losses are sums over a batch, so that the optimizer treats all approaches alike; with means, Adadelta stalls.
@@ -229,7 +233,8 @@ class Training:
     ) -> None:
         if similarity is not None and settings.batch < 2:
             raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
-        self._data, self._settings, self._similarity, self._checkpoint = data, settings, similarity, checkpoint
+        self._data, self._settings, self._checkpoint = data, settings, checkpoint
+        self._similarity, self._label_similarity = similarity, label_similarity or similarity
         seed, form = settings.entropy, settings.form
         module = checked_module(network, form.inputs(data.frames.shape[1]), seed, form, settings.engine)
         head = seeded_head(module.units, data.label_vectors.shape[1], seed) if similarity is None else None
@@ -275,13 +280,23 @@ class Training:
         if not np.isfinite(self.trained.losses[-1]):
             raise EvaluationError(
                 f"the loss is {self.trained.losses[-1]} after epoch {self.done}: the training of seed {settings.seed}, "
-                f"fold {settings.fold} diverged; {_advice(settings, self._similarity)}"
+                f"fold {settings.fold} diverged; {after_divergence(settings.optimizer, self._similarity)}"
             )
 
     def save(self) -> None:
         """Write the checkpoint after every tenth epoch, if there is to be one."""
         if self._checkpoint is not None and self.done % CHECKPOINT_EPOCHS == 0:
             _save_checkpoint(self._checkpoint, self._modules, self._optimizer, self.trained.losses)
+
+    def finish(self) -> None:
+        """Note it if the network is no better than one that finds all pairs of tracks equally similar."""
+        data, settings, similarity = self._data, self._settings, self._label_similarity
+        if similarity is None or self.done < PATIENCE:
+            return
+        vectors = to_device(data.label_vectors, settings.device)
+        batches = epoch_batches(settings.entropy, self.done - 1, data.lengths, settings.batch)
+        constant = constant_loss(similarity(vectors[rows]) for rows, _ in batches) / len(data.lengths)
+        self.trained.note = unlearned(self.trained.losses, constant, settings.optimizer)
 
     def _differentiating(self) -> contextlib.AbstractContextManager[object]:
         similarity = self._similarity
@@ -350,6 +365,8 @@ def train_together(
             if one.done == stop:
                 one.save()  # after on_checkpoint, so that a resumed training has already done everything that it skips
         tick()
+    for one in trainings:
+        one.finish()
 
 
 def _batch_loss(
@@ -387,15 +404,6 @@ def _read_ahead(
     runs = list(zip(first, counts, strict=True))
     for number in reading_ahead(data.frames, runs):
         yield ahead[number]
-
-
-def _advice(settings: TrainingSettings, similarity: Similarity | None) -> str:
-    if settings.optimizer != defaults.OPTIMIZER:
-        return f"try other parameters of --optimizer {settings.optimizer}"
-    if similarity is None:
-        return "check the labels"
-    name = f"the similarity {similarity.name}" if isinstance(similarity, PluginSimilarity) else "the similarity"
-    return f"check the parameters of {name}, and its gradient with `mirembed plugins check`"
 
 
 def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer, losses: list[float]) -> None:

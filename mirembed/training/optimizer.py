@@ -1,10 +1,13 @@
-"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without the start-up cost of torch's."""
+"""Optimizers: torch's, by the lower-case names of their classes, and Adadelta without the start-up cost of torch's.
+
+All take ``clip``, the largest norm of the gradient, besides their own parameters.
+"""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -21,6 +24,10 @@ _UNUSABLE = {
 }
 _SWITCHES = ("foreach", "fused", "capturable", "differentiable", "maximize")
 """Parameters of torch's optimizers that affect only how a step is computed, or reverse it."""
+
+
+CLIP = "clip"
+"""The parameter that every optimizer takes: the largest norm of the gradient."""
 
 
 class Optimizer(Protocol):
@@ -48,6 +55,8 @@ class Adadelta:
         Changed in place.
     lr, rho, eps, weight_decay : float
         See `torch.optim.Adadelta`.
+    clip : float
+        See `clipped`.
     """
 
     def __init__(
@@ -57,12 +66,13 @@ class Adadelta:
         rho: float = 0.95,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
+        clip: float = math.inf,
     ) -> None:
         self._options: dict[str, Any] = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
         for name, value in self._options.items():
             if not 0 <= value <= (1 if name == "rho" else math.inf):
                 raise ValueError(f"{name} is {value}; expected 0 or more{', up to 1' if name == 'rho' else ''}")
-        self._parameters = list(parameters)
+        self._parameters, self._clip = list(parameters), clip
         # The parameters become views of one flat tensor: one operation on all of them is cheaper than one on each.
         self._flat = torch.cat([parameter.detach().ravel() for parameter in self._parameters])
         for parameter, view in zip(self._parameters, self._like_parameters(self._flat), strict=True):
@@ -81,7 +91,7 @@ class Adadelta:
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True, materialize_grads=True)
         adadelta(
             [self._flat],
-            [torch.cat([part.ravel() for part in gradients])],
+            [torch.cat([part.ravel() for part in clipped(gradients, self._clip)])],
             [self._square_avg],
             [self._acc_delta],
             [self._steps],
@@ -122,16 +132,18 @@ class TorchOptimizer:
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
+    clip : float
+        See `clipped`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(self, optimizer: torch.optim.Optimizer, clip: float = math.inf) -> None:
+        self._optimizer, self._clip = optimizer, clip
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of ``loss``."""
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+        for parameter, gradient in zip(self._parameters, clipped(gradients, self._clip), strict=True):
             parameter.grad = gradient
         self._optimizer.step()
 
@@ -164,8 +176,29 @@ class TorchOptimizer:
         self._optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
 
 
+def clipped(gradients: Sequence[Tensor | None], clip: float) -> Sequence[Tensor | None]:
+    """Scale gradients down to a norm of ``clip`` if theirs, taken over all of them together, is larger.
+
+    Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, ICML 2013.
+
+    Parameters
+    ----------
+    gradients : sequence of Tensor or None
+        None for parameters that the loss does not depend on.
+    clip : float
+        Above 0; infinity leaves all gradients as they are.
+    """
+    if clip == math.inf:
+        return gradients
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients if gradient is not None]
+    if not norms:
+        return gradients
+    factor = (clip / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)).clamp(max=1)  # 1e-6 as in torch
+    return [None if gradient is None else gradient * factor for gradient in gradients]
+
+
 def make_optimizer(text: str, parameters: Iterable[Tensor]) -> Optimizer:
-    """Return the optimizer that a spec names: ``adadelta``, ``adam:lr=0.001``, ``sgd:lr=0.01,momentum=0.9``.
+    """Return the optimizer that a spec names: ``adadelta``, ``adam:lr=0.001,clip=10``, ``sgd:lr=0.01,momentum=0.9``.
 
     Parameters
     ----------
@@ -179,19 +212,22 @@ def make_optimizer(text: str, parameters: Iterable[Tensor]) -> Optimizer:
         See `resolve_optimizer`.
     """
     name, options = _parse(text)
-    factory = _factory(name)
+    factory, clip = _factory(name), options.pop(CLIP, math.inf)
+    if not clip > 0:
+        raise SpecError(f"--optimizer {text}: clip is {clip:g}; expected a norm above 0, such as 10")
     try:
-        optimizer = factory(list(parameters), **options)
+        if factory is Adadelta:
+            return Adadelta(parameters, **options, clip=clip)
+        return TorchOptimizer(factory(list(parameters), **options), clip)
     except (ValueError, TypeError, RuntimeError) as error:
         raise SpecError(f"--optimizer {text}: {error}") from error
-    return optimizer if isinstance(optimizer, Adadelta) else TorchOptimizer(optimizer)
 
 
 def resolve_optimizer(text: str) -> dict[str, Any]:
     """Return the name of an optimizer and the values of all parameters that can be set.
 
     >>> resolve_optimizer("adadelta:lr=0.5")
-    {'name': 'adadelta', 'parameters': {'lr': 0.5, 'rho': 0.95, 'eps': 1e-06, 'weight_decay': 0.0}}
+    {'name': 'adadelta', 'parameters': {'lr': 0.5, 'rho': 0.95, 'eps': 1e-06, 'weight_decay': 0.0, 'clip': inf}}
 
     Raises
     ------
@@ -220,11 +256,12 @@ def _factory(name: str) -> Any:
 
 def _settable(factory: Any) -> dict[str, Any]:
     """Return the parameters that a spec can set, with their defaults: numbers, truth values and tuples of numbers."""
-    return {
+    own = {
         name: parameter.default
         for name, parameter in inspect.signature(factory).parameters.items()
         if name not in _SWITCHES and all(isinstance(value, bool | int | float) for value in _values(parameter.default))
     }
+    return {**own, CLIP: math.inf}
 
 
 def _values(value: Any) -> tuple[Any, ...]:
@@ -264,7 +301,7 @@ def _convert(given: str, default: Any) -> Any:
     if isinstance(default, bool):
         return {"true": True, "false": False}[given.lower()]
     number = float(given)
-    if not math.isfinite(number):
+    if not math.isfinite(number) and number != default:
         raise ValueError
     return int(number) if isinstance(default, int) and number.is_integer() and "." not in given else number
 
