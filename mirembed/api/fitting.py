@@ -22,6 +22,7 @@ from mirembed.api.words import (
     words_of,
 )
 from mirembed.config import Settings, read_preset
+from mirembed.config.approaches import learners_of
 from mirembed.errors import SpecError
 from mirembed.progress import Progress, counted, joined
 from mirembed.specs import Spec
@@ -117,6 +118,7 @@ def fit_models(
     from mirembed.fit.resolve import resolve_settings
     from mirembed.fit.saved import SavedNetwork, needed_features
     from mirembed.model_card import write_card
+    from mirembed.models.learners import check_learners
     from mirembed.store.tracks import open_tracks
     from mirembed.workers import available_jobs
 
@@ -129,7 +131,10 @@ def fit_models(
         check_name(store.models, name, [from_])
         saved.check_stored(store, registry)
         needed = [saved.features]
-    opened = noting_changes(registry, store, open_tracks(store, store.find(dataset), needed, progress), progress)
+    stored = store.find(dataset)
+    # Before the frames are gathered, which takes long for a large dataset.
+    check_learners(registry, learners_of(settings.methods), stored.info().task, saved=True)
+    opened = noting_changes(registry, store, open_tracks(store, stored, needed, progress), progress)
     tracks = exclude_tracks(registry, opened, exclude, progress)
     if from_ is not None:
         [spec] = settings.learners

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings, defaults
-from mirembed.config.approaches import by_training
+from mirembed.config.approaches import by_training, learners_of
 from mirembed.config.comparisons import Comparisons
 from mirembed.config.settings import is_folds_file
 from mirembed.datasets.folds_file import FoldsFile, own_folds, read_folds_file
@@ -371,8 +371,7 @@ def plan_run(
         check_stacked(settings, candidates, planned._stacked)
     if settings.select or planned._stacked:
         planned = replace(planned, inner=_inner_folds(settings, tracks, folds))
-    learners = {str(one.learner): one.learner for one in planned.all_methods if one.learner is not None}
-    check_learners(registry, list(learners.values()), tracks.task, saved=settings.keep_models)
+    check_learners(registry, learners_of(planned.all_methods), tracks.task, saved=settings.keep_models)
     return planned
 
 

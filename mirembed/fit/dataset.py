@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings
+from mirembed.config.approaches import learners_of
 from mirembed.datasets.splits import Fold, Scheme, default_scheme
 from mirembed.differences import describe
 from mirembed.errors import EvaluationError, MismatchError, SpecError
@@ -197,8 +198,7 @@ def fit(
         check_stacked(settings, candidates, stacked)
         selection = Selection(metric, choices, candidates, inner)
         methods = [one.method for some in selection.candidates.values() for one in some]
-    learners = {str(method.learner): method.learner for method in methods if method.learner is not None}
-    check_learners(registry, list(learners.values()), tracks.task, saved=True)
+    check_learners(registry, learners_of(methods), tracks.task, saved=True)
     # Only now, as the choice takes a second.
     engine = choose_engine_for(settings, registry, methods, tracks.features, progress.note)
     settings = replace(settings, engine=engine)
