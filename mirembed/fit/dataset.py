@@ -221,9 +221,9 @@ def fit(
     if changed := obstacles(models, configuration):
         progress.note(f"fitting from the start, because the interrupted fit cannot be resumed: {describe(changed)}")
     with reserving(models, configuration, wanted, exact=name is not None) as reserved, tracks.in_use():
-        for method, folder in reserved.items():
-            if folder.name != wanted[method]:
-                progress.note(f"the name {wanted[method]} is taken; saving this model as {folder.name}")
+        for key, folder in reserved.items():
+            if folder.name != wanted[key]:
+                progress.note(f"the name {wanted[key]} is taken; saving this model as {folder.name}")
         members = member_folders(models, settings.methods, digest)
         folders = {**reserved, **members}
         trainings = [
