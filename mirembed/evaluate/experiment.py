@@ -408,21 +408,28 @@ def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progre
 
 
 def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
-    """Run the trainings that are not finished, those without a network last."""
-    missing = [training for training in trainings if not training.part.exists]
-    for trains in (True, False):
-        group = [training for training in missing if training.job.approach.trains == trains]
-        if group:
-            epochs, description = [1] * len(group), "scoring methods without training"
-            if trains:
-                epochs = [training.epochs for training in group]
-                n_networks = counted(sum(training.job.ensemble for training in group), "network")
-                n_inner = sum(one.n_inner_networks for one in group)
-                inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
-                length = counted(group[0].job.settings.epochs, "epoch")
-                description = f"training {n_networks}{inner} for {length}"
-            for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
-                pass
+    """Run the trainings that are not finished: the longest first, those without a network last.
+
+    So a worker that finds no network left to train has something to do while the others finish.
+    """
+    missing = sorted((one for one in trainings if not one.part.exists), key=_work, reverse=True)
+    networks = [training for training in missing if training.job.approach.trains]
+    description = "scoring methods without training"
+    if networks:
+        n_networks = counted(sum(training.job.ensemble for training in networks), "network")
+        n_inner = sum(one.n_inner_networks for one in networks)
+        inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
+        length = counted(networks[0].job.settings.epochs, "epoch")
+        description = f"training {n_networks}{inner} for {length}"
+    if missing:
+        epochs = [max(1, training.epochs) for training in missing]
+        for _ in run_trainings(train_fold, missing, epochs, jobs, progress, description):
+            pass
+
+
+def _work(training: FoldTraining) -> int:
+    """Return how long a training takes, compared with others: the values that its networks see. 0 without a network."""
+    return training.epochs * len(training.job.rows) * training.job.features.values
 
 
 def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:
