@@ -192,7 +192,7 @@ class PlannedRun:
         if settings.ensemble > 1:
             epochs += f", ensembles of {settings.ensemble} networks"
         of_inner = [f"{', '.join(settings.select)} chosen"] if settings.select else []
-        of_inner += ["weights"] if self._stacked else []
+        of_inner += ["weights fitted"] if self._stacked else []
         inner = f", {' and '.join(of_inner)} in {self.n_inner} inner folds" if of_inner else ""
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}{inner}"
 
