@@ -205,7 +205,7 @@ def test_the_members_are_averaged_with_the_weights_of_the_fold(weighted):
     np.testing.assert_allclose(rows_of(table, "combined", "predicted_", names), mean, rtol=1e-12)
 
 
-def test_no_label_of_a_test_track_plays_a_part_in_the_weights(tracks, weighted, tmp_path):
+def test_labels_of_test_tracks_do_not_affect_the_weights(tracks, weighted, tmp_path):
     record = open_run(weighted["targets"].folder.parent, str(weighted["targets"].folder))
     tested = [int(one) for one in record.predictions["nn"].take(record.predictions["nn"].parts[0]).ids]
     labels = [

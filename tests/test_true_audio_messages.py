@@ -302,7 +302,7 @@ CASES = {
     "cut": Case(
         "a.wav",
         lambda: CUT,
-        f"{LENGTHS}: it was cut or lacks a part",
+        f"{LENGTHS}: part of it is missing",
         lambda data, said: (
             near(said["stated"], number(data, b"data", 4, "<I") / 4 / RATE)
             and near(said["there"], room(data))
@@ -386,10 +386,10 @@ CASES = {
         r"the header states (?P<header>\d+) bits per sample, but frames state (?P<frames>\d+)",
         lambda data, said: (said["header"], said["frames"]) == ("24", "16"),
     ),
-    "numbered anew": Case(
+    "numbered again": Case(
         "a.flac",
         lambda: flac_file() + b"".join(flac_frames(0, 20)),
-        r"numbered anew before byte (?P<byte>\d+)",
+        r"frame numbers start again before byte (?P<byte>\d+)",
         lambda data, said: int(said["byte"]) == data.rindex(flac_frames(0, 1)[0]),
     ),
     "nothing at the end": Case(
@@ -493,7 +493,7 @@ CASES = {
     "much that is no frame": Case(
         "a.mp3",
         mp3,
-        r"after (?P<there>[\d.]+) s of audio, more than (?P<MB>\d+) MB are no frames",
+        r"after (?P<there>[\d.]+) s of audio, more than (?P<MB>\d+) MB are not frames",
         lambda data, said: near(said["there"], len(data) * 8 / bit_rate(data)) and int(said["MB"]) < 70,
         size=70 * 10**6,
     ),
@@ -513,7 +513,7 @@ CASES = {
     "junk between fragments": Case(
         "a.mp4",
         lambda: fragments(1) + b"\0\0\0\1junk" + fragments(1)[fragments(1).index(b"moof") - 4 :],
-        r"no box begins at byte (?P<at>\d+), but a fragment \(box moof\) at byte (?P<moof>\d+)",
+        r"no box begins at byte (?P<at>\d+), but a fragment \(box moof\) does at byte (?P<moof>\d+)",
         lambda data, said: int(said["at"]) == len(fragments(1)) and int(said["moof"]) == data.rindex(b"moof") - 4,
     ),
     "two indexes": Case(

@@ -271,8 +271,8 @@ def fit(
 class _Trained:
     """The models of a training.
 
-    By method also the embeddings of all tracks by members of combined models, and what those of stacked ones predict in
-    inner folds.
+    For members of combined models, by method, also their embeddings of all tracks; if they are stacked, what they
+    predict in inner folds.
     """
 
     models: list[FittedModel]

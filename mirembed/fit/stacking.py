@@ -1,4 +1,4 @@
-"""What models say about training tracks that they were not fitted to: the ground on which members are weighted.
+"""Predictions for training tracks by models that were not fitted to them, from which stacked members are weighted.
 
 D. H. Wolpert, Stacked generalization, Neural Networks 5 (1992); L. Breiman, Stacked regressions, Machine Learning 24
 (1996).
@@ -35,10 +35,10 @@ def out_of_fold(
     selection: Selection | None = None,
     saved: tuple[Model, NDArray[np.float32]] | None = None,
 ) -> dict[str, Outputs]:
-    """Return what the methods of a job say about its training tracks, each by models that were not fitted to it.
+    """Return what the methods of a job predict for its training tracks, each by models that were not fitted to it.
 
-    Everything is fitted anew in each inner fold, also networks: one that has seen the labels of a track would seem
-    better than it is. An interrupted call is resumed: inner folds that are finished are not repeated.
+    Everything is fitted anew in each inner fold, including networks: one that has seen the labels of a track would
+    seem better than it is. An interrupted call is resumed: inner folds that are finished are not repeated.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def out_of_fold(
     on_epoch : callable
         Called with the number of finished epochs, over all inner folds.
     selection : Selection or None
-        Of the learners of the methods, which are then chosen between the other inner folds; None if nothing is.
+        Of the learners of the methods, which are then chosen in the other inner folds; None if nothing is chosen.
     saved : (Model, ndarray) or None
         See `mirembed.fit.job.fit_to_saved`.
 
@@ -91,7 +91,7 @@ def out_of_fold(
 
 
 def check_stacked(settings: Settings, candidates: Mapping[str, Sequence[Candidate]], stacked: Collection[str]) -> None:
-    """Refuse what would need inner folds of inner folds: choosing networks for stacked members, or with two folds.
+    """Refuse choices that need inner folds of inner folds: of a stacked member's network, or with two inner folds.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def check_stacked(settings: Settings, candidates: Mapping[str, Sequence[Candidat
             )
     if chosen and settings.inner_cv < 3:
         raise SpecError(
-            f"--inner-cv {settings.inner_cv}: with --select and stacked methods, learners are chosen between the other "
-            "inner folds, which takes at least 3"
+            f"--inner-cv {settings.inner_cv}: with --select and --combine stacked, learners are chosen in the other "
+            "inner folds, so at least 3 are needed"
         )
 
 

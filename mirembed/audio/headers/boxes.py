@@ -78,7 +78,7 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
         return Header(refusal="damaged: its audio track states no time scale; copy or export the file again")
     if track.fragments and not cut and (follows := _fragment_after(file, at)):
         return Header(
-            refusal=f"damaged: no box begins at byte {at}, but a fragment (box moof) at byte {follows}; "
+            refusal=f"damaged: no box begins at byte {at}, but a fragment (box moof) does at byte {follows}; "
             "copy or download the file again"
         )
     if cut and before:  # the fragment whose data is cut

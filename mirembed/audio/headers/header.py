@@ -124,7 +124,7 @@ class Header:
         if not decoded and self.kind.startswith("FLAC of"):  # it opens and yields nothing
             cause = f"no available decoder reads {self.kind}; convert it to 24-bit FLAC or leave it out"
         elif cut or (short and not self.room):
-            cause = f"it was cut or lacks a part, or {self.stated_by} is wrong; copy or download it again"
+            cause = f"part of it is missing, or {self.stated_by} is wrong; copy or download it again"
         elif stale:
             cause = f"{self.stated_by} is wrong or out of date, or something was added to the end; export it again"
         elif partly:
