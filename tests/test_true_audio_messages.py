@@ -830,7 +830,7 @@ def test_a_flac_of_32_bits_is_sound_for_flac(tmp_path):
 # What is not so is not said
 
 
-def test_an_mp4_behind_a_tag_that_its_index_counts_is_read(tmp_path):
+def test_an_mp4_after_a_tag_that_its_index_counts_is_read(tmp_path):
     (tmp_path / "a.m4a").write_bytes(ID3 + moved(m4a(), len(ID3)))
     assert decode(tmp_path / "a.m4a").duration == pytest.approx(1, abs=0.06)
 
@@ -843,7 +843,7 @@ def test_a_flac_whose_first_frame_is_damaged_is_not_said_to_hold_none(tmp_path, 
     assert not read_header(tmp_path / "a.flac").refusal
 
 
-def test_the_blocks_of_a_wavpack_behind_junk_count(tmp_path):
+def test_wavpack_blocks_after_junk_count(tmp_path):
     block = len(wavpack_blocks(3)) // 3
     (tmp_path / "a.wv").write_bytes(wavpack_blocks(3)[:block] + b"junk" * 9 + wavpack_blocks(3)[block:])
     assert read_header(tmp_path / "a.wv").room == 3

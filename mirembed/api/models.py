@@ -70,7 +70,7 @@ class Model:
 
     @property
     def approach(self) -> str:
-        """Its approach: ``rbf-sl``, ``nn``, ``stats``; of a combined model, the name of its method, such as ``combined``."""
+        """Its approach: ``rbf-sl``, ``nn``, ``stats``; of a combined model, its method, such as ``combined``."""
         return str(self.provenance["approach"])
 
     @property

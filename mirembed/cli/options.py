@@ -67,7 +67,7 @@ Combine: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METHODS]",
-        help="Average the predictions of A|B, all (default) or stacked (all, with weights from inner folds); repeatable.",
+        help="Average predictions: all (default), A|B, or stacked (all, with weights from inner folds); repeatable.",
     ),
 ]
 LabelSimilarity: TypeAlias = Annotated[

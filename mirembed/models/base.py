@@ -72,7 +72,7 @@ class AnyModel(ABC):
 
     @abstractmethod
     def embed_sets(self, sets: Sequence[TrackFrames]) -> NDArray[np.float32]:
-        """Embed full tracks: ndarray ``[n_tracks, units]``. No embedding depends, even in its last bit, on other tracks.
+        """Embed full tracks: ndarray ``[n_tracks, units]``. To the bit, none depends on the other tracks.
 
         Parameters
         ----------

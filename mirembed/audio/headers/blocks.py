@@ -57,7 +57,7 @@ def wavpack_header(file: IO[bytes], at: int) -> Header | None:
 
 
 def _wavpack_block(file: IO[bytes], at: int, end: int) -> int:
-    """Return where the first block at or behind an offset begins; the end if there is none."""
+    """Return where the first block at or after an offset begins; the end if there is none."""
     first, step = at, 32  # nearly always, it begins right there
     while at + 32 <= end and at - first <= _SEARCHED:
         window = read_at(file, at, min(step + 32, end - at))

@@ -118,7 +118,7 @@ def _why_not_tagged(file: IO[bytes], track: _Track, data: list[tuple[int, int]])
 
 
 def _fragment_after(file: IO[bytes], at: int) -> int:
-    """Return where a fragment begins behind an offset; 0 if there is none."""
+    """Return where a fragment begins after an offset; 0 if there is none."""
     stop = at + _INDEX_BYTES
     while at < stop and len(window := read_at(file, at, 2**20)) > 8:
         place = window.find(b"moof")

@@ -91,7 +91,7 @@ class Header:
         return min(self.stated, self.room) if self.stated and self.room else self.stated or self.room
 
     def counted(self, path: Path) -> Header:
-        """Return the same with the exact ``room`` of a damaged file; see ``count``."""
+        """Return a copy with the exact ``room`` of a damaged file; see ``count``."""
         if self.count is None:
             return self
         with path.open("rb") as file:
