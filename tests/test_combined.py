@@ -237,7 +237,7 @@ def test_learners_of_stacked_members_are_chosen_in_the_other_inner_folds(tracks,
     ("changes", "facts"),
     [
         ({"select": ("epoch",), "epochs": 4, "checkpoint_every": 2}, ["--select epoch", "nn"]),
-        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["--inner-cv 2", "3"]),
+        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["2 inner folds", "3", "--inner-cv"]),
     ],
 )
 def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, facts):
@@ -245,6 +245,18 @@ def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, 
     with pytest.raises(SpecError) as error:
         plan_run(given, tracks["classes"], REGISTRY, describe_plugins(given, REGISTRY))
     assert [fact for fact in facts if fact not in str(error.value)] == []
+
+
+def test_two_inner_folds_of_a_table_leave_none_to_choose_learners_in(tracks, tmp_path):
+    lines = [f"{one},{row % 2},{row // 2 % 2}" for row, one in enumerate(tracks["targets"].ids)]
+    (tmp_path / "mine.csv").write_text("\n".join(["id,fold,inner_fold", *lines]))
+    changes: dict[str, Any] = {"cv": None, "folds": str(tmp_path / "mine.csv")}
+    given = stacked(**changes)
+    assert plan_run(given, tracks["targets"], REGISTRY, describe_plugins(given, REGISTRY)).n_inner == 2
+    given = stacked(**changes, select=("learner.C=1|2",))
+    with pytest.raises(SpecError) as error:
+        plan_run(given, tracks["targets"], REGISTRY, describe_plugins(given, REGISTRY))
+    assert [fact for fact in ("2 inner folds", "3") if fact not in str(error.value)] == []
 
 
 def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_path, monkeypatch):
@@ -260,6 +272,9 @@ def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_
     monkeypatch.setattr(stacking, "_keep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_here_with(tracks["targets"], tmp_path, stacked())
+    planned = plan_run(stacked(), tracks["targets"], REGISTRY, describe_plugins(stacked(), REGISTRY))
+    [folder] = tmp_path.iterdir()
+    assert [one.is_resumed for one in planned.trainings(RunFolder(folder))].count(True) == 1
     again, _ = run_here_with(tracks["targets"], tmp_path, stacked())
     assert (
         len(calls) == len(set(calls)) == 12

@@ -173,7 +173,7 @@ class FullTracks(nn.Module):
         return embedded
 
     def _embed(self, member: nn.Module, inputs: Tensor, inside: Tensor) -> Tensor:
-        # The result in one piece is the result of the whole track.
+        # Of these, the result in one piece is the result of the whole track.
         if isinstance(member, Statistics) or hasattr(member, "stream"):
             whole: Tensor = member(inputs, inside)
             return whole
