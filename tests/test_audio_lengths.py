@@ -23,6 +23,7 @@ from test_audio import run_python
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import default_timeout, file_stamp
 from mirembed.audio.headers import read_header, riff
+from mirembed.audio.headers.blocks import wavpack_header
 from mirembed.audio.headers.flac import flac_header
 from mirembed.errors import AudioError
 
@@ -671,6 +672,22 @@ def test_the_blocks_of_a_wavpack_file_are_counted(tmp_path):
         assert header.disagreement(3.0)
     assert "lacks 60 bytes" in failure(put(tmp_path, "a.wv", data[:-60]))
     assert "rate changes" in failure(put(tmp_path, "a.wv", data + wavpack_blocks(1, rate_code=10)))
+
+
+def test_no_part_of_a_wavpack_file_is_read_over_and_over():
+    class Counted(io.BytesIO):
+        n_read = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.n_read += len(data)
+            return data
+
+    file = Counted(wavpack_blocks(200))
+    header = wavpack_header(file, 0)
+    assert header is not None
+    assert header.room == 200
+    assert file.n_read < 3 * len(file.getvalue())
 
 
 def tta_file(seconds: int, n_bytes: int = 50) -> bytes:

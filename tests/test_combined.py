@@ -150,7 +150,7 @@ def test_an_interrupted_run_is_read_as_far_as_it_got_and_resumed_to_the_bit(trac
     def interrupted(function, arguments, *_, **options):
         for number, done in enumerate(run_here(function, arguments, 1)):
             yield done
-            if len(arguments) == 4 and number == 1:  # stats and chance in the first fold
+            if number == 3:  # the networks of both folds, then stats and chance in the first
                 raise KeyboardInterrupt
 
     whole = runs["targets"][0].folder / "predictions.parquet"
@@ -158,7 +158,8 @@ def test_an_interrupted_run_is_read_as_far_as_it_got_and_resumed_to_the_bit(trac
         evaluate(tracks["targets"], settings(), REGISTRY, tmp_path)
     [folder] = tmp_path.glob("folder-*")
     unfinished = read_run(folder).predictions
-    assert [len(one.parts) for one in unfinished.values()] == [1] * 5
+    n_folds = {name: len(one.parts) for name, one in unfinished.items()}
+    assert n_folds == {"nn": 2, "fl": 2, "stats": 1, "chance": 1, "combined": 1}
     first = read_run(runs["targets"][0].folder).predictions["combined"]
     np.testing.assert_array_equal(unfinished["combined"].predicted, first.predicted[first.parts[0]])
     resumed, _ = run_here_with(tracks["targets"], tmp_path)
@@ -205,7 +206,7 @@ def test_the_members_are_averaged_with_the_weights_of_the_fold(weighted):
     np.testing.assert_allclose(rows_of(table, "combined", "predicted_", names), mean, rtol=1e-12)
 
 
-def test_no_label_of_a_test_track_plays_a_part_in_the_weights(tracks, weighted, tmp_path):
+def test_labels_of_test_tracks_do_not_affect_the_weights(tracks, weighted, tmp_path):
     record = open_run(weighted["targets"].folder.parent, str(weighted["targets"].folder))
     tested = [int(one) for one in record.predictions["nn"].take(record.predictions["nn"].parts[0]).ids]
     labels = [
@@ -237,7 +238,7 @@ def test_learners_of_stacked_members_are_chosen_in_the_other_inner_folds(tracks,
     ("changes", "facts"),
     [
         ({"select": ("epoch",), "epochs": 4, "checkpoint_every": 2}, ["--select epoch", "nn"]),
-        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["--inner-cv 2", "3"]),
+        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["2 inner folds", "3", "--inner-cv"]),
     ],
 )
 def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, facts):
@@ -245,6 +246,18 @@ def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, 
     with pytest.raises(SpecError) as error:
         plan_run(given, tracks["classes"], REGISTRY, describe_plugins(given, REGISTRY))
     assert [fact for fact in facts if fact not in str(error.value)] == []
+
+
+def test_two_inner_folds_of_a_table_leave_none_to_choose_learners_in(tracks, tmp_path):
+    lines = [f"{one},{row % 2},{row // 2 % 2}" for row, one in enumerate(tracks["targets"].ids)]
+    (tmp_path / "mine.csv").write_text("\n".join(["id,fold,inner_fold", *lines]))
+    changes: dict[str, Any] = {"cv": None, "folds": str(tmp_path / "mine.csv")}
+    given = stacked(**changes)
+    assert plan_run(given, tracks["targets"], REGISTRY, describe_plugins(given, REGISTRY)).n_inner == 2
+    given = stacked(**changes, select=("learner.C=1|2",))
+    with pytest.raises(SpecError) as error:
+        plan_run(given, tracks["targets"], REGISTRY, describe_plugins(given, REGISTRY))
+    assert [fact for fact in ("2 inner folds", "3") if fact not in str(error.value)] == []
 
 
 def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_path, monkeypatch):
@@ -260,6 +273,9 @@ def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_
     monkeypatch.setattr(stacking, "_keep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_here_with(tracks["targets"], tmp_path, stacked())
+    planned = plan_run(stacked(), tracks["targets"], REGISTRY, describe_plugins(stacked(), REGISTRY))
+    [folder] = tmp_path.iterdir()
+    assert [one.is_resumed for one in planned.trainings(RunFolder(folder))].count(True) == 1
     again, _ = run_here_with(tracks["targets"], tmp_path, stacked())
     assert (
         len(calls) == len(set(calls)) == 12

@@ -277,7 +277,7 @@ def test_an_interrupted_fit_keeps_the_finished_members(classes, tmp_path, monkey
     assert not list((tmp_path / "models" / ".checkpoints").glob("*.member"))
 
 
-def test_what_its_members_take_is_used(classes, tmp_path):
+def test_features_of_its_members_count_as_used(classes, tmp_path):
     store = Store(Path(shutil.copytree(classes.store.root, tmp_path / "store")))
     dataset = store.find(None)
     dataset.write_info(replace(dataset.info(), features={}))

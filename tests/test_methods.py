@@ -297,7 +297,7 @@ def test_evaluations_of_one_experiment_may_use_features_of_one_name_by_different
     before = FeaturesInfo("logmel", (replace(MEL40.parts[0], digest="f" * 32),))
     write_frames(store, before, {recording_of(one): one + 1 for one in FRAMES})
     manifest = read_json(model.folder / "model.json")
-    write_json(model.folder / "model.json", {**manifest, "features": before.to_json()})
+    write_json(model.folder / "model.json", {**manifest, "features": [before.to_json()]})
     settings = [experiment("stats", name="now", cv=3), experiment(from_=(model.folder.name,), name="before", cv=3)]
     now, then = plan_experiment(settings, store, REGISTRY)
     assert now.tracks.features["logmel"] == MEL40

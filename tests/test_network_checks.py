@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -200,6 +201,7 @@ def test_a_claim_of_another_form_is_refused(fused):
 
 def test_a_choice_survives_json():
     choice = resolve_network(REGISTRY, "gru:hidden=30")
+    assert json.loads(json.dumps(choice.to_json())) == choice.to_json()
     assert NetworkChoice.from_json(choice.to_json()) == choice
     assert (choice.spec, choice.fused, choice.plugin["parameters"]["layers"]) == ("gru:hidden=30", (30, 50), 2)
 

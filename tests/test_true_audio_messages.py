@@ -303,7 +303,7 @@ CASES = {
     "cut": Case(
         "a.wav",
         lambda: CUT,
-        f"{LENGTHS}: it was cut or lacks a part",
+        f"{LENGTHS}: part of it is missing",
         lambda data, said: (
             near(said["stated"], number(data, b"data", 4, "<I") / 4 / RATE)
             and near(said["there"], room(data))
@@ -398,10 +398,10 @@ CASES = {
         r"the header states (?P<header>\d+) bits per sample, but frames state (?P<frames>\d+)",
         lambda data, said: (said["header"], said["frames"]) == ("24", "16"),
     ),
-    "numbered anew": Case(
+    "numbered again": Case(
         "a.flac",
         lambda: flac_file() + b"".join(flac_frames(0, 20)),
-        r"numbered anew before byte (?P<byte>\d+)",
+        r"frame numbers start again before byte (?P<byte>\d+)",
         lambda data, said: int(said["byte"]) == data.rindex(flac_frames(0, 1)[0]),
     ),
     "nothing at the end": Case(
@@ -514,7 +514,7 @@ CASES = {
     "much that is no frame": Case(
         "a.mp3",
         mp3,
-        r"after (?P<there>[\d.]+) s of audio, more than (?P<MB>\d+) MB are no frames",
+        r"after (?P<there>[\d.]+) s of audio, more than (?P<MB>\d+) MB are not frames",
         lambda data, said: near(said["there"], len(data) * 8 / bit_rate(data)) and int(said["MB"]) < 70,
         size=70 * 10**6,
     ),
@@ -534,7 +534,7 @@ CASES = {
     "junk between fragments": Case(
         "a.mp4",
         lambda: fragments(1) + b"\0\0\0\1junk" + fragments(1)[fragments(1).index(b"moof") - 4 :],
-        r"no box begins at byte (?P<at>\d+), but a fragment \(box moof\) at byte (?P<moof>\d+)",
+        r"no box begins at byte (?P<at>\d+), but a fragment \(box moof\) does at byte (?P<moof>\d+)",
         lambda data, said: int(said["at"]) == len(fragments(1)) and int(said["moof"]) == data.rindex(b"moof") - 4,
     ),
     "two indexes": Case(
@@ -871,7 +871,7 @@ def test_a_flac_of_32_bits_is_sound_for_flac(tmp_path):
 # What is not so is not said
 
 
-def test_an_mp4_behind_a_tag_that_its_index_counts_is_read(tmp_path):
+def test_an_mp4_after_a_tag_that_its_index_counts_is_read(tmp_path):
     (tmp_path / "a.m4a").write_bytes(ID3 + moved(m4a(), len(ID3)))
     assert decode(tmp_path / "a.m4a").duration == pytest.approx(1, abs=0.06)
 
@@ -911,7 +911,7 @@ def test_whole_packets_of_alac_are_not_called_damaged(tmp_path, channels):
     assert decode(tmp_path / "a.caf").duration == 1
 
 
-def test_the_blocks_of_a_wavpack_behind_junk_count(tmp_path):
+def test_wavpack_blocks_after_junk_count(tmp_path):
     block = len(wavpack_blocks(3)) // 3
     (tmp_path / "a.wv").write_bytes(wavpack_blocks(3)[:block] + b"junk" * 9 + wavpack_blocks(3)[block:])
     assert read_header(tmp_path / "a.wv").room == 3

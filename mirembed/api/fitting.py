@@ -22,6 +22,7 @@ from mirembed.api.words import (
     words_of,
 )
 from mirembed.config import Settings, read_preset
+from mirembed.config.approaches import learners_of
 from mirembed.errors import SpecError
 from mirembed.progress import Progress, counted, joined
 from mirembed.specs import Spec
@@ -75,7 +76,9 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     first, *others = [Settings()] if preset is None else read_preset(preset)
     if others:
-        raise SpecError(f"--preset {preset}: it has several evaluations, and no single model; use `mirembed evaluate`")
+        raise SpecError(
+            f"--preset {preset}: it consists of several evaluations, not of one model; use `mirembed evaluate`"
+        )
     settings = first.updated(given, where)
     settings.check()
     stacks = any(method.approach.stacked for method in settings.methods)
@@ -84,7 +87,7 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
         (("folds", "inner-cv"), bool(settings.select) or stacks, "--select or --combine stacked"),
     ):
         if not is_used and (unused := [f"--{name}" for name in names if name in given]):
-            raise SpecError(f"{', '.join(unused)}: used only with {needed}; add it, or omit {joined(unused)}")
+            raise SpecError(f"{', '.join(unused)}: used only with {needed}; add that, or omit {joined(unused)}")
     return settings
 
 
@@ -117,6 +120,7 @@ def fit_models(
     from mirembed.fit.resolve import resolve_settings
     from mirembed.fit.saved import SavedNetwork, needed_features
     from mirembed.model_card import write_card
+    from mirembed.models.learners import check_learners
     from mirembed.store.tracks import open_tracks
     from mirembed.workers import available_jobs
 
@@ -129,7 +133,10 @@ def fit_models(
         check_name(store.models, name, [from_])
         saved.check_stored(store, registry)
         needed = [saved.features]
-    opened = noting_changes(registry, store, open_tracks(store, store.find(dataset), needed, progress), progress)
+    stored = store.find(dataset)
+    # Before the frames are gathered, which takes long for a large dataset.
+    check_learners(registry, learners_of(settings.methods), stored.info().task, saved=True)
+    opened = noting_changes(registry, store, open_tracks(store, stored, needed, progress), progress)
     tracks = exclude_tracks(registry, opened, exclude, progress)
     if from_ is not None:
         [spec] = settings.learners
@@ -226,7 +233,7 @@ def fit(
     store : path or Store, optional
         Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
     features : str or sequence of str, optional
-        Default: ``"logmel"``. Several, as of the next three, are for ``combine``.
+        Default: ``"logmel"``. Several features, networks, similarities or approaches need ``combine``.
     network : str or sequence of str, optional
         Default: ``"gru"``.
     similarity : str or sequence of str, optional
@@ -240,7 +247,7 @@ def fit(
     from_ : path, optional
         Reuse the network of this model (a folder, or a name in the store); fit only a learner.
     combine : str or sequence, optional
-        Methods whose predictions one model averages, such as ``"rbf-sl|stats"`` or ``[["rbf-sl", "stats"]]``;
+        Methods whose predictions the model averages, such as ``"rbf-sl|stats"`` or ``[["rbf-sl", "stats"]]``;
         see `mirembed.evaluate`.
     epochs : int, optional
         Passes over the training tracks. Default: 400.

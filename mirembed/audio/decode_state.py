@@ -37,7 +37,7 @@ CANCELED_SHARE = 0.1
 """A file is reported if the mean of its channels cancels in at least this fraction of it."""
 
 CANCELED = "the channels cancel"
-"""How the note on them begins."""
+"""How the note on such a file begins."""
 
 Decoder = Literal["soundfile", "essentia"]
 

@@ -37,7 +37,7 @@ _ADVICE = "; the file is damaged or was cut: copy or download it again"
 _SMALL_BLOCK = 256
 
 _PCM_16 = np.float32(2**-15)
-"""What a step of 16-bit samples is of full scale."""
+"""The step of 16-bit samples, as a fraction of full scale."""
 
 _GUESS = 0.25
 """Seconds by which the length of an MP3 may differ from that at the bit rate of its first frame."""

@@ -74,5 +74,8 @@ def _inputs(written: ExportedOnnx) -> list[str]:
     to = f"to embedding [batch, {written.units}]"
     if len(written.inputs) == 1:
         return [f"  frames [batch, time, {written.values}] and lengths [batch] {to}"]
-    taken = [f"  {name} [batch, time, values] and lengths [batch] of {of}" for name, of in written.inputs.items()]
+    taken = [
+        f"  {name} [batch, time, values] and {name.replace('frames', 'lengths')} [batch] of {of}"
+        for name, of in written.inputs.items()
+    ]
     return [*taken, f"  {to}"]

@@ -34,7 +34,7 @@ Training: TypeAlias = tuple[str | None, str | None, str]
 
 @dataclass(frozen=True)
 class Approach:
-    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline, a saved network, or a mean of others.
+    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline, a saved network, or a combination.
 
     Attributes
     ----------
@@ -274,3 +274,8 @@ def by_training(methods: Iterable[Method]) -> list[tuple[Method, ...]]:
         if not method.approach.members:
             groups.setdefault(method.training, []).append(method)
     return [tuple(group) for group in groups.values()]
+
+
+def learners_of(methods: Iterable[Method]) -> list[Spec]:
+    """Return the learners of methods, each once."""
+    return list({str(one.learner): one.learner for one in methods if one.learner is not None}.values())

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from mirembed.config import Settings, write_experiment
+from mirembed.config.approaches import learners_of
 from mirembed.config.settings import is_folds_file
 from mirembed.datasets.catalog import exclude_tracks, official_splits
 from mirembed.datasets.changes import noting_changes
@@ -28,6 +29,7 @@ from mirembed.features.info import FeaturesInfo, split_spec
 from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
 from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
 from mirembed.hookspecs import Split
+from mirembed.models.learners import check_learners
 from mirembed.progress import NO_PROGRESS, Progress, counted
 from mirembed.provenance import environment, recorded_plugins
 from mirembed.registry import Kind, Registry
@@ -147,7 +149,7 @@ def plan_experiment(
         for dataset in dict.fromkeys(one.dataset or [""]):
             key = (dataset, *(name for info in features for name in (info.spec, *info.digests)))
             if key not in opened:
-                opened[key] = _open(dataset, store, features, registry, all_needed, progress)
+                opened[key] = _open(dataset, one, store, features, registry, all_needed, progress)
             tracks = opened[key]
             if tracks is not None:
                 official = _official(one, tracks, store, registry)
@@ -179,8 +181,15 @@ def _with_engines(planned: Sequence[PlannedRun], registry: Registry, progress: P
 
 
 def _open(
-    dataset: str, store: Store, features: Sequence[FeaturesInfo], registry: Registry, needed: bool, progress: Progress
+    dataset: str,
+    settings: Settings,
+    store: Store,
+    features: Sequence[FeaturesInfo],
+    registry: Registry,
+    needed: bool,
+    progress: Progress,
 ) -> Tracks | None:
+    """Open a dataset, unless a learner cannot learn its task: that is said before any frames are gathered."""
     try:
         stored = store.find(Spec.parse(dataset) if dataset else None)
     except StoreError as error:
@@ -188,6 +197,7 @@ def _open(
             raise
         progress.note(f"warning: skipping {dataset}: {error}")
         return None
+    check_learners(registry, learners_of(settings.methods), stored.info().task, saved=settings.keep_models)
     return noting_changes(registry, store, open_tracks(store, stored, features, progress), progress)
 
 
@@ -398,21 +408,28 @@ def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progre
 
 
 def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
-    """Run the trainings that are not finished, those without a network last."""
-    missing = [training for training in trainings if not training.part.exists]
-    for trains in (True, False):
-        group = [training for training in missing if training.job.approach.trains == trains]
-        if group:
-            epochs, description = [1] * len(group), "scoring methods without training"
-            if trains:
-                epochs = [training.epochs for training in group]
-                n_networks = counted(sum(training.job.ensemble for training in group), "network")
-                n_inner = sum(one.n_inner_networks for one in group)
-                inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
-                length = counted(group[0].job.settings.epochs, "epoch")
-                description = f"training {n_networks}{inner} for {length}"
-            for _ in run_trainings(train_fold, group, epochs, jobs, progress, description):
-                pass
+    """Run the trainings that are not finished: the longest first, those without a network last.
+
+    So a worker that finds no network left to train has something to do while the others finish.
+    """
+    missing = sorted((one for one in trainings if not one.part.exists), key=_work, reverse=True)
+    networks = [training for training in missing if training.job.approach.trains]
+    description = "scoring methods without training"
+    if networks:
+        n_networks = counted(sum(training.job.ensemble for training in networks), "network")
+        n_inner = sum(one.n_inner_networks for one in networks)
+        inner = f" and {counted(n_inner, 'network')} in inner folds" if n_inner else ""
+        length = counted(networks[0].job.settings.epochs, "epoch")
+        description = f"training {n_networks}{inner} for {length}"
+    if missing:
+        epochs = [max(1, training.epochs) for training in missing]
+        for _ in run_trainings(train_fold, missing, epochs, jobs, progress, description):
+            pass
+
+
+def _work(training: FoldTraining) -> int:
+    """Return how long a training takes, compared with others: the values that its networks see. 0 without a network."""
+    return training.epochs * len(training.job.rows) * training.job.features.values
 
 
 def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:

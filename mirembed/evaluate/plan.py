@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.config import Method, Settings, defaults
-from mirembed.config.approaches import by_training
+from mirembed.config.approaches import by_training, learners_of
 from mirembed.config.comparisons import Comparisons
 from mirembed.config.settings import is_folds_file
 from mirembed.datasets.folds_file import FoldsFile, own_folds, read_folds_file
@@ -36,10 +36,11 @@ from mirembed.fit.candidates import (
     inner_scheme,
     plan_candidates,
 )
+from mirembed.fit.combining import stacked_members
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.fit.stacking import check_stacked
+from mirembed.fit.stacking import Stacking, check_stacked
 from mirembed.hookspecs import Split, Tags, Task
 from mirembed.interruption import interruptible
 from mirembed.models.baselines import chance_estimator
@@ -192,7 +193,7 @@ class PlannedRun:
         if settings.ensemble > 1:
             epochs += f", ensembles of {settings.ensemble} networks"
         of_inner = [f"{', '.join(settings.select)} chosen"] if settings.select else []
-        of_inner += ["weights"] if self._stacked else []
+        of_inner += ["weights fitted"] if self._stacked else []
         inner = f", {' and '.join(of_inner)} in {self.n_inner} inner folds" if of_inner else ""
         return f"{self.tracks.info.spec}: {self.sizes.describe(folds)}{epochs}{inner}"
 
@@ -281,8 +282,7 @@ class PlannedRun:
                             keep_embeddings=self._kept_embeddings(approach.name, first),
                             saved=None if saved is None else self._saved_embeddings(saved, run),
                             selection=self._selection(methods, seed, fold.index),
-                            stacked=tuple(method for method in methods if method.name in self._stacked),
-                            inner=self.inner.get((seed, fold.index)),
+                            stacking=Stacking.of(methods, self._stacked, self.inner.get((seed, fold.index))),
                         )
                     )
         return trainings
@@ -297,7 +297,7 @@ class PlannedRun:
     @property
     def _stacked(self) -> set[str]:
         """The members of stacked methods."""
-        return {name for method in self.methods if method.approach.stacked for name in method.approach.members}
+        return stacked_members(self.methods)
 
     def _grouped(self, folds: Sequence[Fold]) -> bool:
         """Whether inner folds keep groups apart, as the folds do."""
@@ -368,11 +368,11 @@ def plan_run(
     if settings.select:
         candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
         planned = replace(planned, candidates=candidates)
-        check_stacked(settings, candidates, planned._stacked)
     if settings.select or planned._stacked:
         planned = replace(planned, inner=_inner_folds(settings, tracks, folds))
-    learners = {str(one.learner): one.learner for one in planned.all_methods if one.learner is not None}
-    check_learners(registry, list(learners.values()), tracks.task, saved=settings.keep_models)
+        n_inner = min(int(inner.max()) + 1 for inner in planned.inner.values())
+        check_stacked(settings, planned.candidates, planned._stacked, n_inner)
+    check_learners(registry, learners_of(planned.all_methods), tracks.task, saved=settings.keep_models)
     return planned
 
 

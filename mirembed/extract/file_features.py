@@ -177,10 +177,10 @@ def prepare_extraction(jobs: int, options: ExtractOptions) -> contextlib.Abstrac
 
 
 def load_audio() -> None:
-    """Import what workers need, in the process that they are forked from; plugins are created in the workers."""
+    """Import what workers need, plugins too, in the process that they are forked from. They create the plugins."""
     import soundfile  # noqa: F401
 
-    _registry()
+    Registry.discover()
     if essentia_error():
         load_scipy()
 
@@ -190,7 +190,7 @@ def load_scipy() -> None:
     import scipy.fft  # noqa: F401
     import soundfile  # noqa: F401
 
-    _registry()
+    Registry.discover()
 
 
 def _extract_file(task: _Task) -> ExtractedFile | str:
@@ -237,10 +237,4 @@ def _extract_file(task: _Task) -> ExtractedFile | str:
 @functools.cache
 def _plugin(part: FeaturesPart, backend: str) -> Features:
     """Create the plugin that computes features, once for each worker."""
-    return create_features(_registry(), part, backend)
-
-
-@functools.cache
-def _registry() -> Registry:
-    """Return the plugins, which are found once for all workers that are forked."""
-    return Registry.discover()
+    return create_features(Registry.discover(), part, backend)

@@ -10,7 +10,7 @@ from typing import Any
 from mirembed.config import Approach, Method
 from mirembed.errors import MismatchError, ModelError
 from mirembed.features.info import FeaturesInfo, resolve_features
-from mirembed.models.saved import checked_manifest, features_in, find_model, identity, reading_model
+from mirembed.models.saved import checked_manifest, features_in, find_model, identity, read_manifest, reading_model
 from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.store import Store
@@ -124,8 +124,11 @@ def _no_network(folder: Path, manifest: Mapping[str, Any]) -> str:
     approach = manifest["provenance"]["approach"]
     if "members" not in manifest:
         return f"a model of {approach} has no network; use `--approach {approach}` instead"
-    named = ", ".join(str(folder / one["folder"]) for one in manifest["members"])
-    return f"a combined model has several networks; give one of its members ({named})"
+    members = [folder / one["folder"] for one in manifest["members"]]
+    named = [str(member) for member in members if read_manifest(member)["network"] is not None]
+    if not named:
+        return "neither the combined model nor any of its members has a network"
+    return f"a combined model has no network of its own; give one of its members ({', '.join(named)})"
 
 
 def open_saved(approaches: Sequence[Approach], store: Store, registry: Registry) -> dict[str, SavedNetwork]:

@@ -341,11 +341,13 @@ def new_estimator(registry: Registry, learner: Spec, task: Task) -> Estimator:
     return estimator
 
 
-def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, saved: bool) -> None:
+def check_learners(registry: Registry, learners: Sequence[Spec], task: Task | None, *, saved: bool) -> None:
     """Refuse learners that cannot learn a task, before anything is trained.
 
     Parameters
     ----------
+    task : Classification, Tags, Regression or None
+        None: there are no labels to learn, and nothing is checked.
     saved : bool
         Whether their models will be saved: also refuse those that could be saved but not loaded again.
 
@@ -358,6 +360,8 @@ def check_learners(registry: Registry, learners: Sequence[Spec], task: Task, *, 
     ModelError
         See `mirembed.models.estimators.check_storable`.
     """
+    if task is None:
+        return
     for learner in learners:
         estimator = new_estimator(registry, learner, task)
         if not saved:

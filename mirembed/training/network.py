@@ -55,7 +55,8 @@ class NetworkChoice:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON."""
-        return {**asdict(self), "plugin": dict(self.plugin)}
+        fused = None if self.fused is None else list(self.fused)
+        return {**asdict(self), "plugin": dict(self.plugin), "fused": fused}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> NetworkChoice:

@@ -143,8 +143,9 @@ class TorchOptimizer:
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of ``loss``."""
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        for parameter, gradient in zip(self._parameters, clipped(gradients, self._clip), strict=True):
-            parameter.grad = gradient
+        found = iter(clipped([gradient for gradient in gradients if gradient is not None], self._clip))
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else next(found)
         self._optimizer.step()
 
     def state(self) -> dict[str, Tensor]:
@@ -176,25 +177,22 @@ class TorchOptimizer:
         self._optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
 
 
-def clipped(gradients: Sequence[Tensor | None], clip: float) -> Sequence[Tensor | None]:
+def clipped(gradients: Sequence[Tensor], clip: float) -> Sequence[Tensor]:
     """Scale gradients down to a norm of ``clip`` if theirs, taken over all of them together, is larger.
 
     Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks, ICML 2013.
 
     Parameters
     ----------
-    gradients : sequence of Tensor or None
-        None for parameters that the loss does not depend on.
+    gradients : sequence of Tensor
     clip : float
         Above 0; infinity leaves all gradients as they are.
     """
-    if clip == math.inf:
+    if clip == math.inf or not gradients:
         return gradients
-    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients if gradient is not None]
-    if not norms:
-        return gradients
-    factor = (clip / (torch.linalg.vector_norm(torch.stack(norms)) + 1e-6)).clamp(max=1)  # 1e-6 as in torch
-    return [None if gradient is None else gradient * factor for gradient in gradients]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    factor = (clip / (norm + 1e-6)).clamp(max=1)  # 1e-6 as in torch
+    return [gradient * factor for gradient in gradients]
 
 
 def make_optimizer(text: str, parameters: Iterable[Tensor]) -> Optimizer:

@@ -61,8 +61,8 @@ def wavpack_header(file: IO[bytes], at: int) -> Header | None:
 
 
 def _wavpack_block(file: IO[bytes], at: int, end: int) -> int:
-    """Return where the first block at or behind an offset begins; the end if there is none."""
-    first, step = at, 2**20
+    """Return where the first block at or after an offset begins; the end if there is none."""
+    first, step = at, 32  # nearly always, it begins right there
     while at + 32 <= end and at - first <= _SEARCHED:
         window = read_at(file, at, min(step + 32, end - at))
         place = window.find(b"wvpk")
@@ -71,7 +71,7 @@ def _wavpack_block(file: IO[bytes], at: int, end: int) -> int:
             if 0x400 <= version <= 0x4FF and 24 <= _number(window, place + 4, 4) < 2**24:
                 return at + place
             place = window.find(b"wvpk", place + 4)
-        at += step
+        at, step = at + step, 2**20
     return end
 
 

@@ -77,7 +77,7 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
     elif found.bits and found.bits != bits:
         refusal = f"the header states {bits} bits per sample, but frames state {found.bits}; encode the file again"
     elif found.restart:
-        refusal = f"the frames are numbered anew before byte {found.restart}, as if files were joined; split the file"
+        refusal = f"frame numbers start again before byte {found.restart}, as if files were joined; split the file"
     elif found.last == 0 and end - first > _TAIL:
         refusal = (
             f"the last {_TAIL // 10**6} MB hold no FLAC frame; cut off what is not sound, or export the file again"

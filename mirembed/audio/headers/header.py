@@ -97,7 +97,7 @@ class Header:
         return min(self.stated, self.room) if self.stated and self.room else self.stated or self.room
 
     def counted(self, path: Path) -> Header:
-        """Return the same with the exact ``room`` and the ``hole`` of a file; see ``count``."""
+        """Return a copy with the exact ``room`` and the ``hole`` of a file; see ``count``."""
         if self.count is None:
             return self
         with path.open("rb") as file:
@@ -134,7 +134,7 @@ class Header:
             silence = ", where the decoder put silence" if more else ""
             cause = f"frames are missing or out of order after {self.hole:.1f} s{silence}; copy or download it again"
         elif cut or (short and not self.room):
-            cause = f"it was cut or lacks a part, or {self.stated_by} is wrong; copy or download it again"
+            cause = f"part of it is missing, or {self.stated_by} is wrong; copy or download it again"
         elif stale:
             cause = f"{self.stated_by} is wrong or out of date, or something was added to the end; export it again"
         elif partly:

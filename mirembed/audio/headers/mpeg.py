@@ -296,7 +296,7 @@ def _refusal(found: Walk) -> str:
         return f"{found.changes[0]}; split the file there"
     if found.gave_up:
         return (
-            f"{found.gave_up} {found.seconds:.1f} s of audio, more than {MAX_JUNK / 1e6:.0f} MB are no frames; "
+            f"{found.gave_up} {found.seconds:.1f} s of audio, more than {MAX_JUNK / 1e6:.0f} MB are not frames; "
             "export the file again"
         )
     return ""

@@ -275,7 +275,7 @@ def _announcing_compilation(note: Callable[[str], None]) -> Iterator[None]:
         def on_start(self, _event: Any) -> None:
             if not self.announced:
                 self.announced = True
-                note("compiling the training engine for this processor, once: 5 to 20 s ...")
+                note("compiling the training engine for this processor, once: 5 to 10 s ...")
 
         def on_end(self, _event: Any) -> None:
             pass

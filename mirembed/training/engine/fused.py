@@ -295,7 +295,7 @@ class Packing:
         """Pack ``parameters``, which are in torch's order. The next call overwrites the result."""
         np.concatenate([parameter.ravel() for parameter in parameters], out=self._flat[:-1])
         np.take(self._flat, self._order, out=self._packed, mode="clip")
-        np.add(*self._summands, out=self._summands[0])
+        self._summands[0] += self._summands[1]
         return self._layers
 
     def tapes(self, n_inputs: int, n_gates: int) -> tuple[Tape, Tape]:

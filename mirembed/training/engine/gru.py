@@ -1,15 +1,15 @@
 """The two recurrent layers, forward and backward, compiled by Numba: the code of the fused engine.
 
-**Batch in the lanes.** Sixteen sequences make a *tile*. All arrays of a tile end in an axis of 16 lanes, one per
-sequence: two AVX2 registers or one of AVX-512. Lanes never mix, so a sequence's result does not depend on its
-companions; an unused lane has the weight 0. One thread takes a tile through both layers and all frames, so that its
-data stays in the cache.
+**Batch in the lanes.** LANES sequences make a *tile*: 32 with AVX-512, elsewhere 16. All arrays of a tile end in an
+axis of lanes, one per sequence: two registers of AVX-512 or AVX2. Lanes never mix, so a sequence's result does not
+depend on its companions; an unused lane has the weight 0. One thread takes a tile through both layers and all frames,
+so that its data stays in the cache.
 
 **One inner loop.** All heavy arithmetic is `add_products`, which adds to each of ROWS sums in registers the product of
 one vector and a broadcast scalar. ROWS is as large as the registers allow, so that a loaded vector is used as often as
-possible. LLVM's automatic vectorization does not find this form, hence the vector type of
-`mirembed.training.engine.vectors`; no C compiler is needed. ``fastmath`` stays off because reassociation spoils `exp`;
-multiply-adds are called by name.
+possible; a loaded scalar is used twice, because a vector is two registers. LLVM's automatic vectorization does not find
+this form, hence the vector type of `mirembed.training.engine.vectors`; no C compiler is needed. ``fastmath`` stays off
+because reassociation spoils `exp`; multiply-adds are called by name.
 
 **Forward.** For a layer with inputs x and state h, in torch's form of the gates::
 
@@ -26,8 +26,8 @@ n, r, z, c.
 **Backward.** One loop runs over the frames in reverse, through both layers. The gradients of a frame's gates replace
 the gates, in the same order: W_i belongs to the first three quarters (n, r, z) and W_h to the last three (r, z, c).
 They reach the state and the layer below by the same products with transposed weights. The gradient of the weights is a
-sum over lanes and frames, so the gates' gradients are transposed to ``[frame, lane, gate]`` and, every CHUNK frames,
-multiplied in blocks of ROWS inputs by 16 gates.
+sum over lanes and frames, so the gates' gradients are transposed to blocks of LANES gates, ``[frame, lane, gate]``,
+and, every CHUNK frames, multiplied in blocks of ROWS inputs by LANES gates.
 
 **Excerpts.** Frames are read in place from the flat array of all tracks and normalized on the way, with their first
 differences. The mean over time has the weight 1 / length inside a track and 0 beyond its end.
@@ -68,7 +68,7 @@ CHUNK = 128 // LANES
 """Number of frames whose gate gradients are multiplied with the inputs at a time."""
 BLOCK = 100
 """Number of frames summed before they are added to the total, which keeps the rounding of long tracks small."""
-VECTORS = "f8a6cb69a816"
+VECTORS = "d0e2f2624fee"
 """Digest of ``vectors.py``. Numba's cache looks at this file alone, so this file has to change with the other."""
 
 ZERO = np.int64(0)
