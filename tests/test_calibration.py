@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 from scipy.special import softmax as softmax_of
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
@@ -30,7 +30,7 @@ from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError
 from mirembed.fit.calibrate import calibrated, inner_folds
 from mirembed.fit.job import Fitted, fit_models
-from mirembed.models.calibration import decision_values, fit_sigmoid, normalized
+from mirembed.models.calibration import decision_values, fit_sigmoid, fit_slope
 from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
@@ -128,33 +128,67 @@ def fit(learner: str, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = 
 
 def probabilities(fitted: FittedLearner, X: np.ndarray, n_classes: int) -> np.ndarray:
     inputs = X if fitted.kernel is None else fitted.kernel.gram(X)
-    return normalized(fitted.calibration(decision_values(fitted.estimator, "it", task_of(n_classes), inputs)))
+    return fitted.calibration(decision_values(fitted.estimator, "it", task_of(n_classes), inputs))
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
-@pytest.mark.parametrize(
-    ("learner", "reference"),
-    [("svm", SVC()), ("svm:C=0.3,gamma=0.2", SVC(C=0.3, gamma=0.2)), ("forest", LEARNERS["forest"]())],
-)
+@pytest.mark.parametrize(("learner", "reference"), [("svm", SVC()), ("svm:C=0.3,gamma=0.2", SVC(C=0.3, gamma=0.2))])
 def test_probabilities_agree_with_scikit_learn(learner, reference, n_classes):
-    X, y = draw(160, n_classes)
+    """Its temperature has targets of 0 and 1, from which ours differ little where there are many tracks."""
+    X, y = draw(1200, n_classes)
     folds = inner_folds(task_of(n_classes), y, None, 5, seed=SEED)
-    expected = CalibratedClassifierCV(reference, ensemble=False, cv=folds).fit(X, y)
+    expected = CalibratedClassifierCV(reference, method="temperature", ensemble=False, cv=folds).fit(X, y)
     others, _ = draw(40, n_classes, seed=1)
     found = probabilities(fit(learner, X, y), others, n_classes)
-    np.testing.assert_allclose(found, expected.predict_proba(others), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found, expected.predict_proba(others), rtol=0, atol=0.01)
     np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
 def test_a_precomputed_kernel_gives_the_probabilities_of_scikit_learns_own():
-    X, y = draw(120, 3)
+    X, y = draw(600, 3)
     others, _ = draw(30, 3, seed=1)
     folds = inner_folds(task_of(3), y, None, 5, seed=SEED)
     gram = rbf_kernel(X.astype(np.float64), gamma=0.5)
-    expected = CalibratedClassifierCV(SVC(kernel="precomputed"), ensemble=False, cv=folds).fit(gram, y)
+    machine = SVC(kernel="precomputed")
+    expected = CalibratedClassifierCV(machine, method="temperature", ensemble=False, cv=folds).fit(gram, y)
     found = probabilities(fit("svm:kernel=rbf:gamma=0.5", X, y), others, 3)
     reference = expected.predict_proba(rbf_kernel(others.astype(np.float64), X.astype(np.float64), gamma=0.5))
-    np.testing.assert_allclose(found, reference, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found, reference, rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("learner", ["svm", "forest"])
+def test_the_most_probable_class_is_the_predicted_one(learner):
+    X, y = draw(60, 5)  # so few that sigmoids for single classes would often disagree
+    others, _ = draw(200, 5, seed=1)
+    fitted = fit(learner, X, y)
+    np.testing.assert_array_equal(probabilities(fitted, others, 5).argmax(axis=1), fitted.estimator.predict(others))
+
+
+def test_a_slope_is_the_most_likely_one():
+    X, y = draw(90, 4)
+    values = X[:, :4].astype(np.float64)
+    target = np.where(np.eye(4)[y] > 0, 91 / 92, 1 / 92 / 3)
+    slopes = np.linspace(0, 2, 4001)
+    losses = [-(target * log_softmax(slope * values, axis=1)).sum() for slope in slopes]
+    assert fit_slope(values, y) == pytest.approx(slopes[np.argmin(losses)], abs=6e-4)
+
+
+def test_values_that_tell_nothing_of_classes_or_the_contrary_make_all_equally_probable():
+    values = np.eye(3)[np.arange(30) % 3]
+    assert fit_slope(-values, np.arange(30) % 3) == 0
+    assert fit_slope(np.ones((30, 3)), np.arange(30) % 3) == 0
+
+
+def test_classes_that_are_told_apart_without_error_have_no_probability_of_one():
+    values = np.eye(3)[np.arange(30) % 3]
+    assert softmax_of(fit_slope(values, np.arange(30) % 3) * values, axis=1).max() == pytest.approx(31 / 32)
+
+
+def test_a_class_that_a_learner_does_not_know_is_as_unlikely_as_the_least_likely():
+    known = np.array([[3.0, 1.0, 2.0], [0.0, 1.0, 5.0]])
+    labels = np.array([0, 2])
+    missing = np.column_stack([known, [np.nan, np.nan]])
+    assert fit_slope(missing, labels) == pytest.approx(fit_slope(np.column_stack([known, known.min(axis=1)]), labels))
 
 
 def test_a_sigmoid_is_the_most_likely_one():
@@ -176,13 +210,13 @@ def test_a_sigmoid_is_the_most_likely_one():
     ],
     ids=["no positive", "no negative", "constant values", "nothing"],
 )
-def test_values_that_tell_nothing_give_a_constant_probability(values, truth, expected):
+def test_values_that_tell_nothing_of_a_tag_give_a_constant_probability(values, truth, expected):
     slope, intercept = fit_sigmoid(np.array(values), np.array(truth, bool))
     assert slope == 0
     assert expit(intercept) == pytest.approx(expected)
 
 
-def test_probabilities_of_classes_that_are_told_apart_without_error_stay_below_one():
+def test_probabilities_of_tags_that_are_told_apart_without_error_stay_below_one():
     slope, intercept = fit_sigmoid(np.repeat([-1.0, 1.0], 20), np.repeat([False, True], 20))
     assert expit(slope + intercept) == pytest.approx(21 / 22)
     assert expit(-slope + intercept) == pytest.approx(1 / 22)

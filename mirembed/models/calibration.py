@@ -1,7 +1,9 @@
-"""Calibrated probabilities: a sigmoid for each class turns the decision values of a learner into probabilities.
+"""Calibrated probabilities from the decision values of a learner: a softmax for classes, a sigmoid for each tag.
 
-J. C. Platt, Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers (1999); with the
-algorithm of H.-T. Lin, C.-J. Lin & R. C. Weng, A note on Platt's probabilistic outputs, Machine Learning 68 (2007).
+Classes: C. Guo, G. Pleiss, Y. Sun & K. Q. Weinberger, On calibration of modern neural networks, ICML 2017 (temperature
+scaling). Tags: J. C. Platt, Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers
+(1999); with the algorithm of H.-T. Lin, C.-J. Lin & R. C. Weng, A note on Platt's probabilistic outputs, Machine
+Learning 68 (2007).
 """
 
 from __future__ import annotations
@@ -20,35 +22,41 @@ from mirembed.registry import plugin_code
 _MOST_STEPS = 100
 _TOLERANCE = 1e-10
 """Of the gradient, relative to the number of tracks."""
+_STEEPEST = 2.0**20
+"""For values of unit deviation: steeper than any slope that the targets allow."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The sigmoid of each class: its probability is ``1 / (1 + exp(-(slope * value + intercept)))``.
+    """Turns decision values into probabilities.
 
     Attributes
     ----------
-    slope, intercept : ndarray [n_classes], float64
+    slope : ndarray, float64
+        Of each tag ``[n_tags]``; of classes, the same for all ``[1]``: the inverse of the temperature.
+    intercept : ndarray [n_tags], float64
+        Of each tag; for classes, none ``[0]``.
     """
 
     slope: NDArray[np.float64]
     intercept: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, values: NDArray[np.float64], truth: NDArray[np.bool_]) -> Calibration:
-        """Fit a sigmoid to each column.
+    def fit(cls, values: NDArray[np.float64], labels: NDArray[np.int64]) -> Calibration:
+        """Fit to decision values of tracks that the learner was not fitted to.
 
         Parameters
         ----------
         values : ndarray [n_tracks, n_classes]
-            Decision values of tracks that the learner was not fitted to; NaN where it knew nothing of the class.
-        truth : ndarray [n_tracks, n_classes]
-            Whether the track is of the class.
+            NaN where the learner knew nothing of the class or tag.
+        labels : ndarray [n_tracks] class indices, or [n_tracks, n_tags] of 0 and 1
         """
+        if labels.ndim == 1:
+            return cls(np.array([fit_slope(values, labels)]), np.zeros(0))
         columns = []
-        for of_one, is_one in zip(values.T, truth.T, strict=True):
+        for of_one, is_one in zip(values.T, labels.T.astype(bool), strict=True):
             known = ~np.isnan(of_one)
-            if len(np.unique(is_one[known])) < 2:  # only the number of tracks of the class tells anything
+            if len(np.unique(is_one[known])) < 2:  # only the number of tracks with the tag tells anything
                 columns.append(fit_sigmoid(np.zeros(len(of_one)), is_one))
             else:
                 columns.append(fit_sigmoid(of_one[known], is_one[known]))
@@ -56,7 +64,11 @@ class Calibration:
         return cls(slope, intercept)
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the probability of each class by itself; where the value is NaN, that of an uninformative value.
+        """Return the probability of each class or tag.
+
+        Those of classes sum up to 1, and the class with the largest value is the most probable: their softmax, of the
+        values times the slope. That of a tag is ``1 / (1 + exp(-(slope * value + intercept)))``; where the value is
+        NaN, that of an uninformative value.
 
         Parameters
         ----------
@@ -66,7 +78,14 @@ class Calibration:
         -------
         ndarray [n_tracks, n_classes], float64, between 0 and 1
         """
+        if not len(self.intercept):
+            return softmax(self.slope * _known(values))
         return sigmoid(np.where(np.isnan(values), 0, values * self.slope) + self.intercept)
+
+
+def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return decision values in which a class that the learner does not know is as unlikely as the least likely."""
+    return np.where(np.isnan(values), np.nanmin(values, axis=1, keepdims=True), values)
 
 
 def sigmoid(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -79,13 +98,44 @@ def sigmoid(values: NDArray[Any]) -> NDArray[np.float64]:
 def softmax(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return the softmax of each row, in float64."""
     powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True, initial=-np.inf))
-    return normalized(powers)
-
-
-def normalized(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probabilities of classes ``[n, n_classes]`` that exclude each other: each row sums up to 1."""
-    found: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
+    found: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return found
+
+
+def fit_slope(values: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the slope with which the softmax of decision values is most likely; 0 if they tell nothing.
+
+    As in Platt's sigmoids, no target is 0 or 1, or the slope would be infinite where all tracks are told apart: of
+    ``n`` tracks, the class of each has the target ``(n + 1) / (n + 2)``, and the others share the rest.
+
+    Parameters
+    ----------
+    values : ndarray [n_tracks, n_classes]
+        NaN where the learner knew nothing of the class.
+    labels : ndarray [n_tracks]
+    """
+    from scipy.optimize import brentq
+
+    tested = ~np.isnan(values).all(axis=1)
+    known, (n, n_classes) = _known(values[tested]), values[tested].shape
+    spread = float(known.std()) if n else 0.0
+    if not spread > 0 or n_classes < 2:
+        return 0.0
+    scaled = known / spread
+    target = np.full(scaled.shape, 1 / ((n + 2) * (n_classes - 1)))
+    target[np.arange(n), labels[tested]] = (n + 1) / (n + 2)
+
+    def gradient(slope: float) -> float:
+        return float(((softmax(slope * scaled) - target) * scaled).sum())
+
+    if gradient(0.0) >= 0:
+        return 0.0
+    highest = 1.0
+    while gradient(highest) < 0 and highest < _STEEPEST:
+        highest *= 2
+    if highest >= _STEEPEST:
+        return highest / spread
+    return float(brentq(gradient, 0.0, highest, xtol=1e-12)) / spread
 
 
 def fit_sigmoid(values: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:

@@ -258,7 +258,7 @@ def calibrate(
     seed: Sequence[int],
     groups: NDArray[np.int64] | None = None,
 ) -> Calibration | None:
-    """Fit sigmoids to the decision values of the training tracks, each by a learner that was fitted without the track.
+    """Calibrate a learner on the decision values of the training tracks, each by one that was fitted without the track.
 
     Parameters
     ----------
@@ -298,8 +298,7 @@ def calibrate(
         if found is None:
             return None
         values[test] = found
-    truth = labels.astype(bool) if isinstance(task, Tags) else labels[:, None] == np.arange(n_classes)
-    return Calibration.fit(values, truth)
+    return Calibration.fit(values, labels)
 
 
 def takes_groups(registry: Registry, learner: Spec) -> bool:

@@ -27,7 +27,7 @@ from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
 from mirembed.models.base import AnyModel, TrackFrames
 from mirembed.models.baselines import InputStatistics, NoFeatures
-from mirembed.models.calibration import Calibration, decision_values, normalized, sigmoid, softmax
+from mirembed.models.calibration import Calibration, decision_values, sigmoid, softmax
 from mirembed.models.estimators import dump_estimator, load_estimator
 from mirembed.models.learners import FittedLearner, Kernel
 from mirembed.models.outputs import predictions, tag_scores
@@ -180,9 +180,9 @@ class Model(AnyModel):
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64] | None:
         """See `AnyModel`.
 
-        Those of a learner are calibrated on training tracks that it was not fitted to; what is most probable may differ
-        from `predict`, where the learner decides by itself. Those of the approach ``nn`` are the softmax, or for tags
-        the sigmoid, of its outputs, and are not calibrated.
+        Those of a learner are calibrated on training tracks that it was not fitted to; the most probable class is the
+        one with the largest decision value, but a tag may be predicted with less than 0.5. Those of the approach ``nn``
+        are the softmax, or for tags the sigmoid, of its outputs, and are not calibrated.
         """
         if isinstance(self.task, Regression) or not self.has_probabilities:
             return None
@@ -195,8 +195,7 @@ class Model(AnyModel):
         values = decision_values(self.estimator, name, self.task, X, self.constant_tags)
         if values is None:
             raise PluginError(f"{name} has no finite decision value for each of its classes; fit the model again")
-        found = self.calibration(values)
-        return normalized(found) if isinstance(self.task, Classification) else found
+        return self.calibration(values)
 
     def without_learner(self, task: Task, scale: TargetScale | None) -> Model:
         """Return a model with the same network, which lacks a learner for another task."""

@@ -328,9 +328,13 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
     sentences += _combined(run)
     probable = [method for method in run.methods if _has_probabilities(run, method)]
     if any(method.approach.learns for method in probable):
+        scaling = (
+            "temperature scaling [@guo2017]"
+            if isinstance(run.task, Classification)
+            else "Platt scaling [@platt1999; @lin2007]"
+        )
         sentences.append(
-            "Probabilities of learners were calibrated with Platt scaling [@platt1999; @lin2007] on inner folds of the "
-            "training tracks."
+            f"Probabilities of learners were calibrated with {scaling} on inner folds of the training tracks."
         )
     if any(method.approach.name == "nn" for method in probable):
         output = "softmax" if isinstance(run.task, Classification) else "sigmoid"
