@@ -217,7 +217,8 @@ def _places(window: bytes, sync: bytes) -> list[int]:
 
 def _count(file: IO[bytes], parts: tuple[Part, ...]) -> tuple[float, float | None]:
     """Return the seconds of all frames, one by one, and after how many one does not begin where another ends."""
-    seconds, hole = 0.0, None
+    seconds = 0.0
+    hole: float | None = None
     for part in parts:
         head = read_at(file, part.start, 42)
         first = _first_frame(file, part.start)

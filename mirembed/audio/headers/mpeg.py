@@ -265,7 +265,7 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
     tag = id3_end(file, 0) if bare else 0
     # Not the file as it is if a tag claims more than it takes, or if tags follow that libsndfile does not know.
     parts = (Part(found.first, end),) if found.first < tag or tag >= end or (bare and end + 128 < size_of(file)) else ()
-    notes = () if n_frames else _notes(found)
+    notes: tuple[str, ...] = () if n_frames else _notes(found)
     if not stated and bare and (told := _told_by_tag(file)) > 1.01 * room + 1:  # programs copy tags to other files
         notes += (f"its tag TLEN states {told:.1f} s, but there are {room:.1f} s: the file may be cut",)
     return Header(
