@@ -12,7 +12,7 @@
 # make bench-extract   extraction against librosa, on the same files
 # make bench-library   commands on a music library of 100 000 made-up tracks
 # make bench-labels   neighbors by genre, learned from genres, artists and so on: AUDIO=FOLDER LABELS=genre,artist
-# make results    measure the tables of docs/results.md: GTZAN=FOLDER EMOTIFY=FOLDER, each of them if you have it
+# make results    fill the tables of docs/results.md: GTZAN=FOLDER EMOTIFY=FOLDER for those that you have
 # make bench-features   time and memory of all features, with a pretrained model that it downloads
 PYTHON ?= python3
 # Workers of pytest: one more than two cores, because some tests wait for other processes.

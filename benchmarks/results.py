@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> None:
         done = mirembed.extract(dataset, audio=audio, store=given.store, features=FEATURES, jobs=given.jobs)
         print(done, file=sys.stderr)
         parts = []
-        for scheme in schemes(given.store, dataset, given.cv)[: 1 if given.no_groups else None]:
+        for scheme in schemes(given.store, dataset, given.cv, given.only):
             shared = {"cv": given.cv, "folds": scheme, "epochs": given.epochs, "checkpoint_every": 0}
             runs = [evaluated(given.store, dataset, given.jobs, **shared, **one) for one in EVALUATIONS]
             parts.append(section(runs))
@@ -121,10 +121,14 @@ def _partition(page: str, dataset: str) -> tuple[str, str, str]:
     return before + begin, inside, end + after
 
 
-def schemes(store: Path, dataset: str, n_folds: int) -> list[str | None]:
-    """Return how the folds are drawn: the default of the task and, if there are enough groups, ``grouped``."""
+def schemes(store: Path, dataset: str, n_folds: int, only: str | None = None) -> list[str | None]:
+    """Return how the folds are drawn: the default of the task and, if there are enough groups, ``grouped``.
+
+    ``only`` is ``grouped`` or ``ungrouped`` for one of the two.
+    """
     groups = {one for one in mirembed.Store(store).tracks(dataset)["group"].to_pylist() if one is not None}
-    return [None, "grouped"] if len(groups) >= n_folds else [None]
+    found = {"ungrouped": None} | ({"grouped": "grouped"} if len(groups) >= n_folds else {})
+    return [scheme for name, scheme in found.items() if only in (name, None)]
 
 
 def evaluated(store: Path, dataset: str, jobs: int | None, **words: Any) -> RunRecord:
@@ -230,7 +234,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", type=Path, default=PAGE, help="default: docs/results.md")
     parser.add_argument("--epochs", type=int, default=100, help="default: 100")
     parser.add_argument("--cv", type=int, default=10, help="default: 10")
-    parser.add_argument("--no-groups", action="store_true", help="leave out grouped folds")
+    parser.add_argument("--only", choices=["grouped", "ungrouped"], help="only these folds; default: both")
     parser.add_argument("--jobs", type=int, help="default: one per core")
     return parser.parse_args(words)
 

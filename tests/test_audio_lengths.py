@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from test_audio import run_python
 from mirembed.audio.decoding import decode
 from mirembed.audio.files import default_timeout, file_stamp
 from mirembed.audio.headers import read_header, riff
+from mirembed.audio.headers.blocks import wavpack_header
 from mirembed.audio.headers.flac import flac_header
 from mirembed.errors import AudioError
 
@@ -672,10 +674,27 @@ def test_the_blocks_of_a_wavpack_file_are_counted(tmp_path):
     assert "rate changes" in failure(put(tmp_path, "a.wv", data + wavpack_blocks(1, rate_code=10)))
 
 
+def test_no_part_of_a_wavpack_file_is_read_over_and_over():
+    class Counted(io.BytesIO):
+        n_read = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            self.n_read += len(data)
+            return data
+
+    file = Counted(wavpack_blocks(200))
+    header = wavpack_header(file, 0)
+    assert header is not None
+    assert header.room == 200
+    assert file.n_read < 3 * len(file.getvalue())
+
+
 def tta_file(seconds: int, n_bytes: int = 50) -> bytes:
     n_frames = -(-seconds * RATE // (RATE * 256 // 245))
     head = b"TTA1" + struct.pack("<HHHIII", 1, 2, 16, RATE, seconds * RATE, 0)
-    return head + struct.pack("<I", n_bytes) * n_frames + bytes(4) + bytes(n_bytes * n_frames)
+    frame = bytes(n_bytes - 4) + struct.pack("<I", zlib.crc32(bytes(n_bytes - 4)))
+    return head + struct.pack("<I", n_bytes) * n_frames + bytes(4) + frame * n_frames
 
 
 def test_the_frames_of_a_tta_file_are_counted(tmp_path):

@@ -151,7 +151,7 @@ def test_an_interrupted_run_is_read_as_far_as_it_got_and_resumed_to_the_bit(trac
     def interrupted(function, arguments, *_, **options):
         for number, done in enumerate(run_here(function, arguments, 1)):
             yield done
-            if len(arguments) == 4 and number == 1:  # stats and chance in the first fold
+            if number == 3:  # the networks of both folds, then stats and chance in the first
                 raise KeyboardInterrupt
 
     whole = runs["targets"][0].folder / "predictions.parquet"
@@ -165,6 +165,21 @@ def test_an_interrupted_run_is_read_as_far_as_it_got_and_resumed_to_the_bit(trac
     resumed, _ = run_here_with(tracks["targets"], tmp_path)
     assert resumed.folder == folder
     assert read_table(folder / "predictions.parquet").equals(read_table(whole))
+
+
+def test_a_run_that_is_interrupted_after_its_trainings_has_each_combined_prediction_once(
+    tracks, runs, tmp_path, monkeypatch
+):
+    def interrupted(run: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_here_with(tracks["targets"], tmp_path)
+    [folder] = tmp_path.glob("folder-*")
+    unfinished, finished = (read_run(one).predictions["combined"] for one in (folder, runs["targets"][0].folder))
+    assert unfinished.tests == finished.tests
+    np.testing.assert_array_equal(unfinished.predicted, finished.predicted)
 
 
 # Stacked weights
@@ -206,7 +221,7 @@ def test_the_members_are_averaged_with_the_weights_of_the_fold(weighted):
     np.testing.assert_allclose(rows_of(table, "combined", "predicted_", names), mean, rtol=1e-12)
 
 
-def test_no_label_of_a_test_track_plays_a_part_in_the_weights(tracks, weighted, tmp_path):
+def test_labels_of_test_tracks_do_not_affect_the_weights(tracks, weighted, tmp_path):
     record = open_run(weighted["targets"].folder.parent, str(weighted["targets"].folder))
     tested = [int(one) for one in record.predictions["nn"].take(record.predictions["nn"].parts[0]).ids]
     labels = [
@@ -238,7 +253,7 @@ def test_learners_of_stacked_members_are_chosen_in_the_other_inner_folds(tracks,
     ("changes", "facts"),
     [
         ({"select": ("epoch",), "epochs": 4, "checkpoint_every": 2}, ["--select epoch", "nn"]),
-        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["--inner-cv 2", "3"]),
+        ({"select": ("learner.C=1|2",), "inner_cv": 2}, ["2 inner folds", "3", "--inner-cv"]),
     ],
 )
 def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, facts):
@@ -246,6 +261,18 @@ def test_what_would_need_inner_folds_of_inner_folds_is_refused(tracks, changes, 
     with pytest.raises(SpecError) as error:
         plan_run(given, tracks["classes"], REGISTRY, describe_plugins(given, REGISTRY))
     assert [fact for fact in facts if fact not in str(error.value)] == []
+
+
+def test_two_inner_folds_of_a_table_leave_none_to_choose_learners_in(tracks, tmp_path):
+    lines = [f"{one},{row % 2},{row // 2 % 2}" for row, one in enumerate(tracks["targets"].ids)]
+    (tmp_path / "mine.csv").write_text("\n".join(["id,fold,inner_fold", *lines]))
+    changes: dict[str, Any] = {"cv": None, "folds": str(tmp_path / "mine.csv")}
+    given = stacked(**changes)
+    assert plan_run(given, tracks["targets"], REGISTRY, describe_plugins(given, REGISTRY)).n_inner == 2
+    given = stacked(**changes, select=("learner.C=1|2",))
+    with pytest.raises(SpecError) as error:
+        plan_run(given, tracks["targets"], REGISTRY, describe_plugins(given, REGISTRY))
+    assert [fact for fact in ("2 inner folds", "3") if fact not in str(error.value)] == []
 
 
 def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_path, monkeypatch):
@@ -261,6 +288,9 @@ def test_an_interrupted_stacked_run_is_resumed_to_the_bit(tracks, weighted, tmp_
     monkeypatch.setattr(stacking, "_keep", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_here_with(tracks["targets"], tmp_path, stacked())
+    planned = plan_run(stacked(), tracks["targets"], REGISTRY, describe_plugins(stacked(), REGISTRY))
+    [folder] = tmp_path.iterdir()
+    assert [one.is_resumed for one in planned.trainings(RunFolder(folder))].count(True) == 1
     again, _ = run_here_with(tracks["targets"], tmp_path, stacked())
     assert (
         len(calls) == len(set(calls)) == 12

@@ -291,7 +291,7 @@ def test_a_fit_counts_only_the_networks_that_it_trains(classes, tmp_path):
     assert "training 4 networks for 1 epoch" in stages
 
 
-def test_what_its_members_take_is_used(classes, tmp_path):
+def test_features_of_its_members_count_as_used(classes, tmp_path):
     store = Store(Path(shutil.copytree(classes.store.root, tmp_path / "store")))
     dataset = store.find(None)
     dataset.write_info(replace(dataset.info(), features={}))

@@ -125,6 +125,20 @@ def test_a_batch_leaves_no_trace_in_the_next_one(network, flat):
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_gradients_do_not_depend_on_what_is_embedded_before_they_are_taken(network, flat):
+    engine, other = FusedEngine(network, SIZES), FusedEngine(seeded("gru", 80, (0, 1)), SIZES)
+    batch = np.array([0, MAX_FRAMES]), np.array([120, 90]), np.array([0, 5])
+    expected = embeddings_and_gradients(engine, network, flat, batch)
+    embeddings = engine.embed_excerpts(flat.frames, *batch, flat.normalization)
+    for one in (engine, other):
+        one.embed_tracks(flat.frames, batch[0], np.array([200, 20]), flat.normalization)
+    other.embed_excerpts(flat.frames, batch[0], np.array([99, 7]), batch[2], flat.normalization)
+    direction = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(0))
+    gradients = torch.autograd.grad(embeddings, list(network.parameters()), direction)
+    for ours, theirs in zip(gradients, expected[1:], strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs)
+
+
 @settings(max_examples=15)
 @given(excerpts())
 def test_an_excerpts_embedding_is_the_same_to_the_bit_in_any_batch(network, flat, batch):
@@ -193,7 +207,7 @@ def test_the_engine_takes_float32_only(network, flat):
 @st.composite
 def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
     """Values per frame, and units of two layers."""
-    return draw(st.integers(vectors.LANES, 70)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    return draw(st.integers(vectors.WIDTH, 70)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
 
 
 @settings(max_examples=15)

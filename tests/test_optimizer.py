@@ -109,6 +109,7 @@ def torchs(spec: str, parameters) -> torch.optim.Optimizer:
         "rprop:etas=0.4,1.1": {"etas": (0.4, 1.1)},
         "sgd:lr=0.01": {"lr": 0.01},
         "sgd:lr=0.01,momentum=0.9,nesterov=true": {"lr": 0.01, "momentum": 0.9, "nesterov": True},
+        "adadelta:clip=0.5": {"rho": 0.95},
         "adam:lr=0.001,clip=0.5": {"lr": 0.001},
     }
     name = spec.partition(":")[0]

@@ -97,7 +97,8 @@ extract(dataset: str | None = None, *, audio: PathLike | None = None, store: Sto
     yes: bool | Callable[[str], None] = False, progress: bool | Progress = True) -> Extraction
 find_audio(root: Path) -> AudioFiles
 find_playlists(folder: Path) -> list[Path]
-fit(dataset: str | None = None, *, store: StoreLike = None, features: str | Sequence[str] | None = None,
+fit(dataset: str | None = None, *, store: StoreLike = None, preset: str | None = None,
+    features: str | Sequence[str] | None = None,
     network: str | Sequence[str] | None = None, similarity: str | Sequence[str] | None = None,
     approach: str | Sequence[str] | None = None, label_similarity: str | None = None,
     learner: str | None = None, from_: PathLike | None = None,

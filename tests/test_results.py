@@ -78,6 +78,7 @@ def test_a_finished_evaluation_is_not_repeated(measured):
 def test_folds_keep_groups_apart_if_there_are_enough(measured):
     store, _, _ = measured
     assert results.schemes(store.root, "folder", 3) == [None, "grouped"]
+    assert results.schemes(store.root, "folder", 3, "grouped") == ["grouped"]
     assert results.schemes(store.root, "folder", 4) == [None]
 
 

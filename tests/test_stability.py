@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,17 +19,21 @@ from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import one_hot
 from mirembed.training.loop import Trained, TrainingData, TrainingSettings, train
 from mirembed.training.network import one_thread
-from mirembed_similarities.similarities import Rbf
+from mirembed_similarities.similarities import Polynomial, Rbf
 
 STEADY = "adam:lr=0.001,clip=10"
 
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    """Forty tracks of ten classes, whose frames are mostly noise."""
+    return noisy(0.5)
+
+
+def noisy(signal: float) -> TrainingData:
+    """Forty tracks of ten classes, with noise of their own and in each frame."""
     rng = np.random.default_rng(0)
     classes = np.arange(40) % 10
-    frames = 0.5 * rng.normal(size=(10, 40))[classes] + rng.normal(size=(40, 40))  # [n_tracks, values]
+    frames = signal * rng.normal(size=(10, 40))[classes] + rng.normal(size=(40, 40))  # [n_tracks, values]
     frames = (frames[:, None] + rng.normal(size=(40, 30, 40))).astype(np.float32).reshape(-1, 40)
     lengths = np.full(40, 30)
     starts = np.cumsum(lengths) - lengths
@@ -71,10 +76,22 @@ def test_a_training_that_has_learned_nothing_is_noted_once_it_had_the_epochs(dat
 
 
 @pytest.mark.slow
+def test_an_unbounded_similarity_is_learned_with_the_remedy_that_the_note_names():
+    plain, steady = (trained(noisy(0), Polynomial(d=3), optimizer, 100) for optimizer in ("adadelta", STEADY))
+    assert plain.note is not None
+    assert STEADY in plain.note
+    assert steady.note is None
+    assert steady.losses[-1] < 0.6 * plain.losses[-1]
+    assert steady.losses[0] > 10 * plain.losses[-1], "the first gradient, which the default remembers, is large"
+
+
+@pytest.mark.slow
 def test_a_run_warns_of_a_network_that_has_learned_nothing(tmp_path):
     tracks = open_tracks(write_classes(tmp_path))
-    settings = experiment("rbf-sl", "stats", epochs=PATIENCE, cv=2, optimizer="sgd:lr=0", excerpt=5)
+    # So large a gamma that all embeddings are unlike each other.
+    settings = experiment("rbf:gamma=1e6-sl", "stats", label_similarity="cosine", epochs=PATIENCE, cv=2, excerpt=5)
+    settings = replace(settings, optimizer="sgd:lr=0")
     with workers_run():
         run, _ = evaluate(tracks, settings, Registry.discover(), tmp_path / "runs")
     notes = [note for note in json.loads((run.folder / "notes.json").read_text()) if f"{PATIENCE} epochs" in note]
-    assert ["rbf-sl" in note for note in notes] == [True, True]
+    assert [note.startswith("rbf:gamma=1e6-sl") for note in notes] == [True, True]

@@ -28,6 +28,7 @@ from test_store import LINES, PART, fill, frames_of, make_store, row, track
 
 from mirembed import progress
 from mirembed.errors import SpecError, StoreBusyError, StoreError
+from mirembed.features.info import FeaturesInfo
 from mirembed.fit import fit
 from mirembed.inventory import contents, verify
 from mirembed.models.saved import NETWORK
@@ -729,6 +730,16 @@ def test_unused_is_what_no_dataset_and_no_model_refers_to(tmp_path):
     np.testing.assert_array_equal(found["A"], kept["A"])
     assert untouched.stat().st_ino == inode
     assert remaining(tmp_path) == {f"features/{store.features(PART).name}", "datasets/folder"}
+    assert plan_removals(store, ["unused"]) == []
+
+
+def test_what_a_model_of_an_earlier_version_takes_is_not_unused(tmp_path):
+    store = make_store(tmp_path, [track("a")], [row("A")])
+    other = replace(PART, spec="old", digest="7" * 32)
+    fill(store.features(other).folder, [row("A")], part=other)
+    (store.models / "old").mkdir(parents=True)
+    content = {"format": 6, "features": FeaturesInfo("old", (other,)).to_json()}
+    (store.models / "old" / "model.json").write_text(json.dumps(content))
     assert plan_removals(store, ["unused"]) == []
 
 

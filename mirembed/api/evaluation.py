@@ -215,7 +215,7 @@ def evaluate(
     splits, test_size : int and float, optional
         Number of random splits, instead of cross-validation, and the share of the tracks that each tests (0.1).
     against : str, optional
-        Method to compare the others with. Default: the first combined or trained.
+        Method to compare the others with. Default: the first combined one, else the first trained one.
     train_size : float or sequence of float, optional
         Shares of each fold's training tracks to train on, with one evaluation for each.
     features, network, similarity, approach, learner : str or sequence of str, optional

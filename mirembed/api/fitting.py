@@ -76,7 +76,9 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
     first, *others = [Settings()] if preset is None else read_preset(preset)
     if others:
-        raise SpecError(f"--preset {preset}: it has several evaluations, and no single model; use `mirembed evaluate`")
+        raise SpecError(
+            f"--preset {preset}: it consists of several evaluations, not of one model; use `mirembed evaluate`"
+        )
     settings = first.updated(given, where)
     settings.check()
     stacks = any(method.approach.stacked for method in settings.methods)
@@ -85,7 +87,7 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
         (("folds", "inner-cv"), bool(settings.select) or stacks, "--select or --combine stacked"),
     ):
         if not is_used and (unused := [f"--{name}" for name in names if name in given]):
-            raise SpecError(f"{', '.join(unused)}: used only with {needed}; add it, or omit {joined(unused)}")
+            raise SpecError(f"{', '.join(unused)}: used only with {needed}; add that, or omit {joined(unused)}")
     return settings
 
 
@@ -231,7 +233,7 @@ def fit(
     store : path or Store, optional
         Default: the environment variable MIREMBED_STORE, or else ``mirembed-store`` in the current folder.
     features : str or sequence of str, optional
-        Default: ``"logmel"``. Several, as of the next three, are for ``combine``.
+        Default: ``"logmel"``. Several features, networks, similarities or approaches need ``combine``.
     network : str or sequence of str, optional
         Default: ``"gru"``.
     similarity : str or sequence of str, optional
@@ -245,7 +247,7 @@ def fit(
     from_ : path, optional
         Reuse the network of this model (a folder, or a name in the store); fit only a learner.
     combine : str or sequence, optional
-        Methods whose predictions one model averages, such as ``"rbf-sl|stats"`` or ``[["rbf-sl", "stats"]]``;
+        Methods whose predictions the model averages, such as ``"rbf-sl|stats"`` or ``[["rbf-sl", "stats"]]``;
         see `mirembed.evaluate`.
     epochs : int, optional
         Passes over the training tracks. Default: 400.

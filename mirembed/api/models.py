@@ -70,7 +70,7 @@ class Model:
 
     @property
     def approach(self) -> str:
-        """What its network was trained for: ``rbf-sl``, ``nn``, ``fl``; of a combined model, its name: ``combined``."""
+        """Its approach: ``rbf-sl``, ``nn``, ``stats``; of a combined model, its method, such as ``combined``."""
         return str(self.provenance["approach"])
 
     @property
@@ -110,7 +110,7 @@ class Model:
 
     @property
     def features(self) -> str:
-        """The features that it needs; those of a combined model with several are listed with commas."""
+        """The features that it needs; several, of a combined model, are separated by commas."""
         return ", ".join(one.spec for one in self.loaded.feature_sets)
 
     @property

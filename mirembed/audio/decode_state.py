@@ -37,7 +37,7 @@ CANCELED_SHARE = 0.1
 """A file is reported if the mean of its channels cancels in at least this fraction of it."""
 
 CANCELED = "the channels cancel"
-"""How the note on them begins."""
+"""How the note on such a file begins."""
 
 Decoder = Literal["soundfile", "essentia"]
 
@@ -153,6 +153,18 @@ def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
         mono /= channels
     mono.flags.writeable = False  # several features may read it
     return mono
+
+
+def has_silence(block: NDArray[np.float32], length: int) -> bool:
+    """Whether all channels of ``block [n_samples, channels]`` are exactly 0 for a while.
+
+    Every such stretch of at least ``length`` samples is found, even if only half of it lies in this block, and none of
+    less than a quarter.
+    """
+    step = max(1, length // 4)
+    zero = ~block[::step].any(axis=1)
+    starts = step * np.flatnonzero(zero[:-1] & zero[1:])
+    return any(not block[start : start + step].any() for start in starts)
 
 
 def _is_finite(samples: NDArray[np.float32]) -> bool:

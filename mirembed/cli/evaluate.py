@@ -49,7 +49,8 @@ def evaluate(
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD", help="Method to compare the others with. Default: the first combined or trained."
+            metavar="METHOD",
+            help="Method to compare the others with. Default: the first combined one, else the first trained.",
         ),
     ] = None,
     train_size: Annotated[
@@ -74,7 +75,7 @@ def evaluate(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Also evaluate a trained model's network; repeatable.",
+            help="Also evaluate the network of this model; repeatable.",
         ),
     ] = None,
     combine: options.Combine = None,
@@ -221,7 +222,9 @@ def _text(result: Result) -> Iterator[str | Table]:
             yield f"{method.name}: {method.approach.explain()}"
     if result.weights:
         rows = [[one.method, one.member, str(one)] for one in result.weights]
-        yield Table(["method", "member", "weight"], rows, "Weights from inner folds: mean, smallest and largest fold")
+        yield Table(
+            ["method", "member", "weight"], rows, "Weights from inner folds: mean over the folds (smallest to largest)"
+        )
     by = list(scores[0].by_column)
     if len(headings) > 1 and 0 < len(by) <= len(scores):
         by_method = [[*parts, *(s.by_column[name] for name in by)] for s, parts in named]

@@ -54,7 +54,7 @@ def fit(
     inner_cv: options.InnerCv = None,
     folds: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How --select draws its inner folds: stratified, random or grouped."),
+        typer.Option(metavar="NAME", help="How inner folds are drawn: stratified, random or grouped."),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="Metric that decides in --select. Default: as in evaluate.")

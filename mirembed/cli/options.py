@@ -59,7 +59,7 @@ Approaches: TypeAlias = Annotated[
     typer.Option(
         "--approach",
         metavar="NAME",
-        help=f"Approach: nn, fl or SPEC-sl; in evaluate, also chance, stats or untrained; repeatable. Default: "
+        help=f"Approach: nn, fl, SPEC-sl, stats or untrained; in evaluate, also chance; repeatable. Default: "
         f"{defaults.APPROACH}.",
     ),
 ]
@@ -67,7 +67,7 @@ Combine: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METHODS]",
-        help="Average methods: all (default), stacked (with weights from inner folds) or A|B; repeatable.",
+        help="Average predictions: all (default), A|B, or stacked (all, with weights from inner folds); repeatable.",
     ),
 ]
 LabelSimilarity: TypeAlias = Annotated[
@@ -82,7 +82,7 @@ Batch: TypeAlias = Annotated[
 ]
 Optimizer: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help=f"A torch optimizer, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
+    typer.Option(metavar="SPEC", help=f"Optimizer, such as adam:lr=0.001. Default: {defaults.OPTIMIZER}."),
 ]
 Excerpt: TypeAlias = Annotated[
     int | None,
@@ -102,8 +102,7 @@ Preset: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Use settings that come with mirembed: best (the most accurate affordable method) or paper. Flags "
-        "override them.",
+        help="Use built-in settings, which flags override: best (the most accurate affordable method) or paper.",
     ),
 ]
 Ensemble: TypeAlias = Annotated[
@@ -139,9 +138,7 @@ Select: TypeAlias = Annotated[
 InnerCv: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", help=f"Inner folds of --select and stacked. Default: {defaults.INNER_FOLDS}.")
 ]
-Exclude: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="WHAT", help="Leave out known-faults: tracks with known faults.")
-]
+Exclude: TypeAlias = Annotated[str | None, typer.Option(metavar="WHAT", help="Tracks to leave out: known-faults.")]
 RetryFailed: TypeAlias = Annotated[bool, typer.Option("--retry-failed", help="Retry files that failed before.")]
 AcceptFailures: TypeAlias = Annotated[
     bool | None,

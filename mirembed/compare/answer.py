@@ -176,7 +176,8 @@ class _Findings:
             evidence.append(self._unsure(untested[0]))
         if n_tested(of_other.values()) > 1:
             first, second = declared_kinds(self.run)
-            evidence.append(f"All p-values are Holm-corrected, separately for {first} and for {second}.")
+            apart = f", separately for {first} and for {second}" if self.run.comparisons.baselines else ""
+            evidence.append(f"All p-values are Holm-corrected{apart}.")
         if len(worse) == len(of_other):
             return f"{reference} beats {_listed(worse)}", evidence
         if worse:

@@ -102,7 +102,7 @@ def declared_kinds(run: RunRecord) -> tuple[str, str]:
     of_reference = [one for one in run.methods if one.name == run.comparisons.reference and one.approach.members]
     if not of_reference:
         return "trained methods", "baselines without training"
-    return f"members of {of_reference[0].name} and trained methods", "other baselines without training"
+    return f"trained methods and members of {of_reference[0].name}", "other baselines without training"
 
 
 def _same_pairs(one: Iterable[Pair], other: Iterable[Pair]) -> bool:

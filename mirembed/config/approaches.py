@@ -34,7 +34,7 @@ Training: TypeAlias = tuple[str | None, str | None, str]
 
 @dataclass(frozen=True)
 class Approach:
-    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline, a saved network, or a mean of others.
+    """A way to make predictions: ``nn``, ``fl``, similarity learning, a baseline, a saved network, or a combination.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ class Combination:
         members = () if listed == ALL else tuple(listed.split("|"))
         if not all(members) or len(members) == 1:
             raise SpecError(
-                f"--combine {text}: expected at least two methods, separated by |, such as rbf-sl|stats; or all"
+                f"--combine {text}: expected all, or at least two methods separated by |, such as rbf-sl|stats"
             )
         for member, times in Counter(members).items():
             if times > 1:
@@ -186,8 +186,8 @@ def with_combined(
     Raises
     ------
     SpecError
-        If a member is malformed, ambiguous, ``chance`` or a combined method; or a combination has less than two, or the
-        name of another method.
+        If a member is malformed, ambiguous, ``chance`` or a combined method; or a combination has fewer than two, or
+        the name of another method.
     """
     found = {method.name: method for method in methods}
     names_of_combined = {one.name for one in combinations}
@@ -207,8 +207,8 @@ def with_combined(
         if one.name in found:
             raise SpecError(f"--combine {one.shown}: {one.name} is the name of another method; choose another name")
         if len(names) < 2:
-            there = joined(names) or "none"
-            raise SpecError(f"--combine {one.shown}: expected at least two methods, not {there}; add an --approach")
+            there = names[0] if names else "chance, which cannot be a member"
+            raise SpecError(f"--combine {one.shown}: expected at least two methods, not only {there}; add an --approach")
         if len(set(names)) < len(names):
             raise SpecError(f"--combine {one.shown}: two members are the same method ({joined(names)}); give each once")
         approach = Approach(one.name, members=tuple(names), stacked=one.stacked)
@@ -243,7 +243,7 @@ def _member(
         if value is not None and not is_taken:
             raise SpecError(f"{where}: {approach.name} has no {part}; omit {value}")
         if value is None and is_taken and len(flags[part]) > 1:
-            raise SpecError(f"{where} leaves open which {part} is meant; name one of {', '.join(flags[part])}")
+            raise SpecError(f"{where} does not say which {part} to use; name one of {', '.join(flags[part])}")
         parts[part] = value if value is not None or not is_taken else flags[part][0]
     learner = None if parts["learner"] is None else Spec.parse(parts["learner"])
     name = str(replace(given, approach=approach.name))

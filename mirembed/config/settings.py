@@ -88,9 +88,9 @@ class Settings:
     select : tuple of str
         What is chosen inside the folds: ``learner.C=0.1|1|10``, ``epoch``; see `mirembed.config.selection`.
     inner_cv : int
-        Number of inner folds, in which ``select`` compares the values, and stacked methods get their weights.
+        Number of inner folds, in which ``select`` compares the values, and stacked weights are found.
     against : str or None
-        The method that the others are compared with; by default the first that is trained.
+        The method that the others are compared with; by default the first combined one, else the first trained one.
     primary : tuple of (str, str)
         The pairs of methods to compare instead; only in files. See `mirembed.config.comparisons`.
     normalize : {"training", "dataset"}

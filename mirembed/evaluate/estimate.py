@@ -19,7 +19,6 @@ from mirembed.evaluate.fold import FoldTraining, train_fold
 from mirembed.evaluate.plan import PlannedRun
 from mirembed.fit.job import Job
 from mirembed.fit.selection import inner_trainings
-from mirembed.fit.stacking import stacking_job
 from mirembed.progress import NO_PROGRESS, Progress, counted, duration, size
 from mirembed.runs.folder import RunFolder
 from mirembed.workers.executor import run_trainings
@@ -213,12 +212,10 @@ def _with_inner(training: FoldTraining) -> Iterator[tuple[FoldTraining, bool]]:
     Which network is chosen is not known; that of the command stands for it.
     """
     selection = training.selection
-    if training.inner is not None and training.stacked:
-        for number in range(training.n_stacking_folds):
-            train, test = np.flatnonzero(training.inner != number), np.flatnonzero(training.inner == number)
-            inner_job = stacking_job(training.stacking, train, number)
-            yield _inner(training, inner_job, training.job.rows[test], f"stacking-{number}"), True
-        training = replace(training, stacked=(), inner=None)
+    if training.stacking is not None:
+        for number, (of_fold, test) in enumerate(training.stacking.jobs(training.job)):
+            yield _inner(training, of_fold, training.job.rows[test], f"stacking-{number}"), True
+        training = replace(training, stacking=None)
     if selection is None or not selection.of_network:
         yield training, False
         return
@@ -230,8 +227,7 @@ def _with_inner(training: FoldTraining) -> Iterator[tuple[FoldTraining, bool]]:
 def _inner(training: FoldTraining, job: Job, test: NDArray[np.int64], name: str) -> FoldTraining:
     """Return the training of an inner fold, with a part of its own."""
     part = replace(training.part, folder=training.part.folder.with_name(f"{training.part.folder.name}-{name}"))
-    alone: dict[str, Any] = {"keep_embeddings": "none", "selection": None, "stacked": (), "inner": None}
-    return replace(training, job=job, test=test, part=part, **alone)
+    return replace(training, job=job, test=test, part=part, keep_embeddings="none", selection=None, stacking=None)
 
 
 def _cost(kind: _Kind, group: Sequence[FoldTraining], measured: _Measured) -> TrainingCost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mirembed.config import Method
 from mirembed.fit.candidates import Selection
 from mirembed.fit.job import Fitted, Job
 from mirembed.fit.selection import fit_selected, inner_results, is_resumed, total_epochs
-from mirembed.fit.stacking import out_of_fold, stacking_results
+from mirembed.fit.stacking import Stacking, out_of_fold
 from mirembed.hookspecs import Tags
 from mirembed.models.estimators import check_storable
 from mirembed.models.model import Model
@@ -80,10 +79,8 @@ class FoldTraining:
         Of a network that is not trained but used as it is.
     selection : Selection or None
         What is chosen for its methods; None if nothing is.
-    stacked : tuple of Method
-        Those of its methods that are members of a stacked method: inner folds also predict the training tracks.
-    inner : ndarray [n_train], int64, or None
-        The inner folds of these methods; see `mirembed.fit.stacking.out_of_fold`.
+    stacking : Stacking or None
+        Inner folds that predict the training tracks; None if none of its methods is a member of a stacked one.
     """
 
     job: Job
@@ -94,8 +91,7 @@ class FoldTraining:
     keep_embeddings: Literal["all", "last", "none"]
     saved: SavedEmbeddings | None = None
     selection: Selection | None = None
-    stacked: tuple[Method, ...] = ()
-    inner: NDArray[np.int64] | None = None
+    stacking: Stacking | None = None
 
     @property
     def epochs(self) -> int:
@@ -105,7 +101,7 @@ class FoldTraining:
     @property
     def n_stacking_folds(self) -> int:
         """Number of inner folds that predict the training tracks."""
-        return int(self.inner.max()) + 1 if self.stacked and self.inner is not None else 0
+        return 0 if self.stacking is None else self.stacking.n_folds
 
     @property
     def n_inner_networks(self) -> int:
@@ -114,9 +110,9 @@ class FoldTraining:
         return self.job.ensemble * (chosen + (self.n_stacking_folds if self.job.approach.trains else 0))
 
     @property
-    def stacking(self) -> Job:
-        """The job with the methods of which inner folds predict the training tracks."""
-        return replace(self.job, methods=self.stacked)
+    def is_resumed(self) -> bool:
+        """Whether an interrupted run has done part of it."""
+        return is_resumed(self.job) or (self.stacking is not None and self.stacking.is_resumed(self.job))
 
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -126,8 +122,8 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     """
     if training.part.exists:
         return
-    registry, job, part = Registry.discover(), training.job, training.part
-    meter, before = Meter(), part.read_cost(resumed=is_resumed(job))
+    registry, job, part, stacking = Registry.discover(), training.job, training.part, training.stacking
+    meter, before = Meter(), part.read_cost(resumed=training.is_resumed)
     noted = before
 
     def note_epoch(epoch: int) -> None:
@@ -144,7 +140,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
     saved = None if training.saved is None else (Model.load(training.saved.model, registry), training.saved.read())
-    inner = _out_of_fold(training, registry, note_epoch, saved) if training.n_stacking_folds else None
+    inner = None if stacking is None else _out_of_fold(training, stacking, registry, note_epoch, saved)
     selected = fit_selected(
         job,
         training.selection,
@@ -162,7 +158,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         checkpoint_epoch = last if scores_checkpoints else None
         outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
     part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()), inner)
-    kept = [] if training.inner is None else stacking_results(job, training.inner)
+    kept = [] if stacking is None else stacking.results(job)
     for path in [inner_results(job), *kept, *(path for final, _ in selected.trainings for path in final.checkpoints)]:
         if path is not None:
             path.unlink(missing_ok=True)
@@ -170,19 +166,18 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
 
 def _out_of_fold(
     training: FoldTraining,
+    stacking: Stacking,
     registry: Registry,
     on_epoch: Callable[[int], None],
     saved: tuple[Model, NDArray[np.float32]] | None,
 ) -> pa.Table:
     """Return what the stacked methods of a training predict for its training tracks in inner folds."""
-    job, selection, inner = training.stacking, training.selection, training.inner
-    assert inner is not None  # noqa: S101
-    chosen = None if selection is None else selection.of(job.methods)
-    outputs = out_of_fold(job, inner, registry, on_epoch, chosen, saved)
-    rows = job.rows[inner >= 0]
+    job = training.job
+    outputs = out_of_fold(job, stacking, registry, on_epoch, training.selection, saved)
+    rows = job.rows[stacking.inner >= 0]
     ids, labels = [training.ids[row] for row in rows], job.labels[rows]
     tables = []
-    for method in job.methods:
+    for method in stacking.methods:
         one = outputs[method.name]
         made = job.task, method, *job.seed, ids, labels, one.predicted, one.scores, one.probabilities
         tables.append(predictions_table(*made))

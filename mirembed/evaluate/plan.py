@@ -36,10 +36,11 @@ from mirembed.fit.candidates import (
     inner_scheme,
     plan_candidates,
 )
+from mirembed.fit.combining import stacked_members
 from mirembed.fit.job import Job, training_provenance
 from mirembed.fit.resolve import describe_settings
 from mirembed.fit.saved import SavedNetwork, with_saved
-from mirembed.fit.stacking import check_stacked
+from mirembed.fit.stacking import Stacking, check_stacked
 from mirembed.hookspecs import Split, Tags, Task
 from mirembed.interruption import interruptible
 from mirembed.models.baselines import chance_estimator
@@ -281,8 +282,7 @@ class PlannedRun:
                             keep_embeddings=self._kept_embeddings(approach.name, first),
                             saved=None if saved is None else self._saved_embeddings(saved, run),
                             selection=self._selection(methods, seed, fold.index),
-                            stacked=tuple(method for method in methods if method.name in self._stacked),
-                            inner=self.inner.get((seed, fold.index)),
+                            stacking=Stacking.of(methods, self._stacked, self.inner.get((seed, fold.index))),
                         )
                     )
         return trainings
@@ -297,7 +297,7 @@ class PlannedRun:
     @property
     def _stacked(self) -> set[str]:
         """The members of stacked methods."""
-        return {name for method in self.methods if method.approach.stacked for name in method.approach.members}
+        return stacked_members(self.methods)
 
     def _grouped(self, folds: Sequence[Fold]) -> bool:
         """Whether inner folds keep groups apart, as the folds do."""
@@ -368,9 +368,10 @@ def plan_run(
     if settings.select:
         candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
         planned = replace(planned, candidates=candidates)
-        check_stacked(settings, candidates, planned._stacked)
     if settings.select or planned._stacked:
         planned = replace(planned, inner=_inner_folds(settings, tracks, folds))
+        n_inner = min(int(inner.max()) + 1 for inner in planned.inner.values())
+        check_stacked(settings, planned.candidates, planned._stacked, n_inner)
     check_learners(registry, learners_of(planned.all_methods), tracks.task, saved=settings.keep_models)
     return planned
 

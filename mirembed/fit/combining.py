@@ -1,4 +1,4 @@
-"""Combined models: their members are fitted like other models, and saved in one."""
+"""Combined models: their members are fitted like other models, and saved as one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def members_of(methods: Sequence[Method]) -> set[str]:
 
 
 def stacked_members(methods: Sequence[Method]) -> set[str]:
-    """Return the names of the methods whose weights come from inner folds."""
+    """Return the names of the members whose weights come from inner folds."""
     return members_of([method for method in methods if method.approach.stacked])
 
 
@@ -53,7 +53,7 @@ def combine_saved(
     ----------
     method : Method
     folders : mapping of str to pathlib.Path
-        Of its members, by method.
+        Of its members, by name.
     embeddings : mapping of str to ndarray [n_train, units], float32
         Of the training tracks by each member.
     weights : ndarray [n_members], float64

@@ -30,7 +30,7 @@ from mirembed.fit.resolve import (
 )
 from mirembed.fit.saved import learned_approach, network_origin
 from mirembed.fit.selection import fit_selected, is_resumed, total_epochs
-from mirembed.fit.stacking import check_stacked, out_of_fold
+from mirembed.fit.stacking import Stacking, check_stacked, out_of_fold
 from mirembed.hookspecs import Classification, Tags
 from mirembed.models.averaging import Outputs, equal_weights, stacked_weights
 from mirembed.models.base import AnyModel
@@ -102,8 +102,8 @@ class FittedModel:
 class _Training:
     """A network to train, the folders of its models by method, the store for their embeddings, and what is chosen.
 
-    ``members`` are the methods whose models become part of combined ones; their embeddings are not stored. What those
-    of the ``stacked`` ones predict in ``inner`` folds gives their weights.
+    ``members`` are the methods whose models become part of combined ones; their embeddings are not stored. What its
+    methods predict in the inner folds of ``stacking`` gives their weights.
     """
 
     job: Job
@@ -112,13 +112,12 @@ class _Training:
     members: Collection[str]
     store: Path
     selection: Selection | None = None
-    stacked: tuple[Method, ...] = ()
-    inner: NDArray[np.int64] | None = None
+    stacking: Stacking | None = None
 
     @property
     def epochs(self) -> int:
         """How many epochs it trains for, those of inner folds included."""
-        n_folds = int(self.inner.max()) + 1 if self.stacked and self.inner is not None else 0
+        n_folds = 0 if self.stacking is None else self.stacking.n_folds
         return total_epochs(self.job, self.selection) + n_folds * self.job.epochs
 
     @property
@@ -129,7 +128,8 @@ class _Training:
     @property
     def is_resumed(self) -> bool:
         """Whether an interrupted fit has done part of it."""
-        return self.is_saved or is_resumed(self.job)
+        stacks = self.stacking is not None and self.stacking.is_resumed(self.job)
+        return self.is_saved or stacks or is_resumed(self.job)
 
 
 def fit(
@@ -195,7 +195,7 @@ def fit(
     if settings.select and inner is not None:
         metric, choices = headline(tracks.task, settings.metric).name, tuple(one.name for one in settings.choices)
         candidates = plan_candidates(settings, methods, registry, describe_settings(settings, plugins))
-        check_stacked(settings, candidates, stacked)
+        check_stacked(settings, candidates, stacked, int(inner.max()) + 1)
         selection = Selection(metric, choices, candidates, inner)
         methods = [one.method for some in selection.candidates.values() for one in some]
     check_learners(registry, learners_of(methods), tracks.task, saved=True)
@@ -244,8 +244,7 @@ def fit(
                 frozenset(members),
                 store.root,
                 None if selection is None else selection.of(methods),
-                tuple(method for method in methods if method.name in stacked),
-                inner,
+                Stacking.of(methods, stacked, inner),
             )
             for methods in settings.trainings
         ]
@@ -272,8 +271,8 @@ def fit(
 class _Trained:
     """The models of a training.
 
-    By method also the embeddings of all tracks by members of combined models, and what those of stacked ones predict in
-    inner folds.
+    For members of combined models, by method, also their embeddings of all tracks; if they are stacked, what they
+    predict in inner folds.
     """
 
     models: list[FittedModel]
@@ -295,10 +294,8 @@ def _fit_training(training: _Training, on_epoch: Callable[[int], None]) -> _Trai
     registry, job = Registry.discover(), training.job
     outputs: dict[str, Outputs] = {}
     before = training.epochs - total_epochs(job, training.selection)
-    if training.stacked and training.inner is not None:
-        chosen = None if training.selection is None else training.selection.of(training.stacked)
-        stacking = replace(job, methods=training.stacked)
-        outputs = out_of_fold(stacking, training.inner, registry, on_epoch, chosen)
+    if training.stacking is not None:
+        outputs = out_of_fold(job, training.stacking, registry, on_epoch, training.selection)
     models: dict[str, Model] = {}
     embeddings: dict[tuple[tuple[str, str], ...], NDArray[np.float32]] = {}
     if not training.is_saved:

@@ -126,7 +126,9 @@ def _no_network(folder: Path, manifest: Mapping[str, Any]) -> str:
         return f"a model of {approach} has no network; use `--approach {approach}` instead"
     members = [folder / one["folder"] for one in manifest["members"]]
     named = [str(member) for member in members if read_manifest(member)["network"] is not None]
-    return f"a combined model has no network of its own; give one of its members ({', '.join(named) or 'none has one'})"
+    if not named:
+        return "neither the combined model nor any of its members has a network"
+    return f"a combined model has no network of its own; give one of its members ({', '.join(named)})"
 
 
 def open_saved(approaches: Sequence[Approach], store: Store, registry: Registry) -> dict[str, SavedNetwork]:

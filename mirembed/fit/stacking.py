@@ -1,4 +1,4 @@
-"""What models say about training tracks that they were not fitted to: the ground on which members are weighted.
+"""Predictions for training tracks by models that were not fitted to them, from which stacked members are weighted.
 
 D. H. Wolpert, Stacked generalization, Neural Networks 5 (1992); L. Breiman, Stacked regressions, Machine Learning 24
 (1996).
@@ -6,14 +6,14 @@ D. H. Wolpert, Stacked generalization, Neural Networks 5 (1992); L. Breiman, Sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mirembed.config import Settings
+from mirembed.config import Method, Settings
 from mirembed.errors import SpecError
 from mirembed.fit.candidates import Candidate, Selection
 from mirembed.fit.job import Job
@@ -21,35 +21,96 @@ from mirembed.fit.selection import fit_selected, inner_job
 from mirembed.models.averaging import Outputs
 from mirembed.models.combined import outputs_of
 from mirembed.models.model import Model
+from mirembed.progress import counted
 from mirembed.registry import Registry
 from mirembed.store.files import writing
 
 _PARTS = ("predicted", "scores", "probabilities")
 
 
+@dataclass(frozen=True, eq=False)
+class Stacking:
+    """The inner folds of a training that predict its training tracks.
+
+    Attributes
+    ----------
+    methods : tuple of Method
+        Those of the training that are members of stacked methods.
+    inner : ndarray [n_train], int64
+        The inner fold that tests each training track; -1 for a track that all inner folds train on.
+    """
+
+    methods: tuple[Method, ...]
+    inner: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, methods: Iterable[Method], stacked: Collection[str], inner: NDArray[np.int64] | None
+    ) -> Stacking | None:
+        """Return the inner folds of those methods that are ``stacked``; None if none is."""
+        members = tuple(method for method in methods if method.name in stacked)
+        return cls(members, inner) if members and inner is not None else None
+
+    @property
+    def n_folds(self) -> int:
+        """Number of inner folds."""
+        return int(self.inner.max()) + 1
+
+    def jobs(self, job: Job) -> list[tuple[Job, NDArray[np.int64]]]:
+        """Return the job of each inner fold, which trains on a part of the training tracks, and what it tests.
+
+        Parameters
+        ----------
+        job : Job
+            Of the training.
+
+        Returns
+        -------
+        list of (Job, ndarray)
+            The latter are positions among the training tracks.
+        """
+        settings = replace(job.settings, checkpoint_every=0)
+        found = []
+        for number in range(self.n_folds):
+            checkpoint = None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}.stacking")
+            of_fold = inner_job(job, np.flatnonzero(self.inner != number), self.methods)
+            of_fold = replace(of_fold, settings=settings, checkpoint=checkpoint, calibrate=True)
+            found.append((of_fold, np.flatnonzero(self.inner == number)))
+        return found
+
+    def results(self, job: Job) -> list[Path | None]:
+        """Return the file that keeps the outputs of each inner fold until the training is finished."""
+        first = job.checkpoint
+        return [None if first is None else first.with_suffix(f".{number}.stacked") for number in range(self.n_folds)]
+
+    def is_resumed(self, job: Job) -> bool:
+        """Whether an interrupted `out_of_fold` has done part of a job."""
+        kept = any(path is not None and path.exists() for path in self.results(job))
+        return kept or any(of_fold.is_resumed for of_fold, _ in self.jobs(job))
+
+
 def out_of_fold(
     job: Job,
-    inner: NDArray[np.int64],
+    stacking: Stacking,
     registry: Registry,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     selection: Selection | None = None,
     saved: tuple[Model, NDArray[np.float32]] | None = None,
 ) -> dict[str, Outputs]:
-    """Return what the methods of a job say about its training tracks, each by models that were not fitted to it.
+    """Return what the stacked methods of a job predict for its training tracks, each by models not fitted to it.
 
-    Everything is fitted anew in each inner fold, also networks: one that has seen the labels of a track would seem
-    better than it is. An interrupted call is resumed: inner folds that are finished are not repeated.
+    Everything is fitted anew in each inner fold, including networks: one that has seen the labels of a track would
+    seem better than it is. An interrupted call is resumed: inner folds that are finished are not repeated.
 
     Parameters
     ----------
     job : Job
-    inner : ndarray [n_train], int64
-        The inner fold that tests each training track; -1 for a track that all inner folds train on.
+    stacking : Stacking
     registry : Registry
     on_epoch : callable
         Called with the number of finished epochs, over all inner folds.
     selection : Selection or None
-        Of the learners of the methods, which are then chosen between the other inner folds; None if nothing is.
+        Of the methods of the job; learners are chosen in the other inner folds. None if nothing is chosen.
     saved : (Model, ndarray) or None
         See `mirembed.fit.job.fit_to_saved`.
 
@@ -64,34 +125,34 @@ def out_of_fold(
     MirembedError
         See `mirembed.fit.job.fit_models`.
     """
+    chosen = None if selection is None else selection.of(stacking.methods)
     found, tested = [], []
-    for number in range(int(inner.max()) + 1):
-        train, test = np.flatnonzero(inner != number), np.flatnonzero(inner == number)
-        path = _result(job, number)
+    for number, ((of_fold, test), path) in enumerate(zip(stacking.jobs(job), stacking.results(job), strict=True)):
 
         def count(epoch: int, before: int = number * job.epochs) -> None:
             on_epoch(before + epoch)
 
-        if path is None or not path.exists():
-            of_fold = _of_inner_fold(
-                stacking_job(job, train, number),
-                job.rows[test],
-                registry,
-                count,
-                saved,
-                _between_others(selection, inner[train], number),
-            )
+        if path is not None and path.exists():
+            outputs = _read(path)
+        else:
+            among = _between_others(chosen, stacking.inner, number)
+            outputs = _of_inner_fold(of_fold, job.rows[test], registry, count, saved, among)
             if path is not None:
-                _keep(path, of_fold)
-        found.append(_read(path) if path is not None else of_fold)
+                _keep(path, outputs)
+        for checkpoint in of_fold.checkpoints:
+            if checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)
+        found.append(outputs)
         tested.append(test)
         count(job.epochs)
     order = np.argsort(np.concatenate(tested))
-    return {method.name: _joined([one[method.name] for one in found], order) for method in job.methods}
+    return {method.name: _joined([one[method.name] for one in found], order) for method in stacking.methods}
 
 
-def check_stacked(settings: Settings, candidates: Mapping[str, Sequence[Candidate]], stacked: Collection[str]) -> None:
-    """Refuse what would need inner folds of inner folds: choosing networks for stacked members, or with two folds.
+def check_stacked(
+    settings: Settings, candidates: Mapping[str, Sequence[Candidate]], stacked: Collection[str], n_inner: int
+) -> None:
+    """Refuse choices that need inner folds of inner folds: of a stacked member's network, or with two inner folds.
 
     Parameters
     ----------
@@ -100,6 +161,8 @@ def check_stacked(settings: Settings, candidates: Mapping[str, Sequence[Candidat
         By method; see `mirembed.fit.candidates.plan_candidates`.
     stacked : collection of str
         The members of stacked methods.
+    n_inner : int
+        The number of inner folds, the least of all folds.
 
     Raises
     ------
@@ -113,28 +176,11 @@ def check_stacked(settings: Settings, candidates: Mapping[str, Sequence[Candidat
                 "stacked member, would train networks in inner folds of each inner fold; combine with equal weights, "
                 "or choose only learners"
             )
-    if chosen and settings.inner_cv < 3:
+    if chosen and n_inner < 3:
         raise SpecError(
-            f"--inner-cv {settings.inner_cv}: with --select and stacked methods, learners are chosen between the other "
-            "inner folds, which takes at least 3"
+            f"{counted(n_inner, 'inner fold')}: with --select and --combine stacked, learners are chosen in the other "
+            "inner folds, so at least 3 are needed; set their number with --inner-cv, or in the table of the folds"
         )
-
-
-def stacking_job(job: Job, train: NDArray[np.int64], number: int) -> Job:
-    """Return the job of an inner fold, which trains on the training tracks at some positions."""
-    checkpoint = None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}.stacking")
-    settings = replace(job.settings, checkpoint_every=0)
-    return replace(inner_job(job, train, job.methods), settings=settings, checkpoint=checkpoint, calibrate=True)
-
-
-def stacking_results(job: Job, inner: NDArray[np.int64]) -> list[Path]:
-    """Return the files that keep the outputs of finished inner folds until the training is finished."""
-    paths = [_result(job, number) for number in range(int(inner.max()) + 1)]
-    return [path for path in paths if path is not None]
-
-
-def _result(job: Job, number: int) -> Path | None:
-    return None if job.checkpoint is None else job.checkpoint.with_suffix(f".{number}.stacked")
 
 
 def _of_inner_fold(
@@ -149,15 +195,13 @@ def _of_inner_fold(
     [model, *_] = fitted.models.values()
     frames = job.frames.take(rows)
     vectors = model.embed(frames.open(), frames.starts, frames.lengths) if saved is None else saved[1][rows]
-    for checkpoint in job.checkpoints:
-        if checkpoint is not None:
-            checkpoint.unlink(missing_ok=True)
     return {name: outputs_of(one, vectors) for name, one in fitted.models.items()}
 
 
 def _between_others(selection: Selection | None, inner: NDArray[np.int64], left_out: int) -> Selection | None:
     """Return a selection that compares in the other inner folds, of the tracks that are left."""
-    return None if selection is None else replace(selection, inner=np.where(inner > left_out, inner - 1, inner))
+    left = inner[inner != left_out]
+    return None if selection is None else replace(selection, inner=np.where(left > left_out, left - 1, left))
 
 
 def _joined(parts: Sequence[Outputs], order: NDArray[np.intp]) -> Outputs:

@@ -1,4 +1,4 @@
-"""Averaging the predictions of several models of the same tracks, which makes a combined method of them."""
+"""The mean of what several models predict for the same tracks, and the weights of the models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mirembed.training.labels import scale_for
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a model says about tracks, as `mirembed.models.model.Model` returns it.
+    """What a model predicts for tracks, as `mirembed.models.model.Model` returns it.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Outputs:
 def contribution(task: Task, outputs: Outputs) -> NDArray[np.float64]:
     """Return what a model contributes to a mean: its targets, or its probabilities ``[n, n_columns]``.
 
-    Where it has no probabilities (None or NaN), its prediction counts: 1 for the predicted class or tags, otherwise 0.
+    Where it has no probabilities (None or NaN), the class or tags that it predicts count as 1, and all others as 0.
     """
     plain = outputs.predicted
     if isinstance(task, Classification):
@@ -83,7 +83,7 @@ def average(task: Task, members: Sequence[Outputs], weights: NDArray[np.float64]
 
 
 def stacked_weights(task: Task, labels: NDArray[Any], members: Sequence[Outputs]) -> NDArray[np.float64]:
-    """Return the weights with which the mean of models is closest to the truth, of tracks they were not fitted to.
+    """Return the weights with which the mean of models is closest to the truth, for tracks they were not fitted to.
 
     They minimize the squared error of the scaled targets, or of the probabilities (the Brier score), under the
     constraints of L. Breiman, Stacked regressions, Machine Learning 24 (1996), which keep them from fitting noise: none

@@ -30,10 +30,10 @@ class AnyModel(ABC):
     recordings : sequence of str
         Those that its networks were trained on.
     learner_recordings : sequence of str
-        Those that its learner was fitted to, if they are not those of the network.
+        Those that its learners were fitted to, if they are not those of the networks.
     audio_hashes, learner_audio_hashes : sequence of str
-        Digests of the decoded samples of these recordings, as far as they are known: by them, files are recognized that
-        got other file tags.
+        Digests of the decoded samples of these recordings, as far as they are known: by them, files whose tags have
+        changed are recognized.
     provenance : mapping
         Approach, plugins, seed, versions and command; once the model is saved or loaded, also its name and digest.
     """
@@ -127,7 +127,7 @@ class AnyModel(ABC):
 
     @abstractmethod
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """Return the probability of each class or tag ``[n_tracks, n_classes]``. Those of classes sum up to 1.
+        """Return the probability of each class or tag ``[n_tracks, n_classes]``. Those of classes sum to 1.
 
         None for targets, and if there is nothing to calibrate.
 

@@ -32,7 +32,7 @@ from mirembed.store.rows import task_from_json
 
 @dataclass
 class CombinedModel(AnyModel):
-    """Models of the same task, whose predictions are averaged and whose embeddings are put side by side.
+    """Models of the same task, whose predictions are averaged and whose embeddings are concatenated.
 
     See `AnyModel` for the attributes that are not listed.
 
@@ -95,7 +95,7 @@ class CombinedModel(AnyModel):
         return self.join([member.embed(*by_features[_key(member.features)]) for member in self.members.values()])
 
     def join(self, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Put the members' embeddings ``[n_tracks, units]``, scaled, side by side."""
+        """Scale and concatenate the members' embeddings ``[n_tracks, units]``."""
         pairs = zip(embeddings, self.exponents, strict=True)
         return np.concatenate([np.ldexp(vectors, exponent) for vectors, exponent in pairs], axis=1)
 
@@ -132,7 +132,7 @@ class CombinedModel(AnyModel):
         named = [name for name, member in self.members.items() if member.calibration is None]
         if not named or not self.has_probabilities:
             return None
-        return f"these probabilities are means with those of {joined(named)}, which are not calibrated"
+        return f"these probabilities are means that include those of {joined(named)}, which are not calibrated"
 
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64] | None:
         """See `AnyModel`."""
@@ -183,8 +183,8 @@ def load_model(folder: Path, registry: Registry) -> AnyModel:
 def equalizing(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
     """Return the exponents by which members count about the same in distances between embeddings.
 
-    With them, the root mean square distance of the training tracks from their mean is within a factor of the square
-    root of 2 of 1, for each member.
+    With them, the root mean square distance of the training tracks from their mean is between 0.71 and 1.41 (the square
+    roots of 1/2 and 2) for each member.
 
     >>> equalizing([np.array([[-3], [3]], np.float32), np.array([[0.5], [0.0]], np.float32)]).tolist()
     [-2, 2]
@@ -208,6 +208,6 @@ def _key(features: FeaturesInfo) -> tuple[str, ...]:
 
 
 def outputs_of(model: AnyModel, embeddings: NDArray[np.float32]) -> Outputs:
-    """Return what a model says about tracks with embeddings ``[n_tracks, units]``."""
+    """Return what a model predicts for tracks with embeddings ``[n_tracks, units]``."""
     scores = model.scores(embeddings) if isinstance(model.task, Tags) else None
     return Outputs(model.predict(embeddings), scores, model.probabilities(embeddings))

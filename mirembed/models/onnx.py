@@ -173,9 +173,8 @@ class FullTracks(nn.Module):
         return embedded
 
     def _embed(self, member: nn.Module, inputs: Tensor, inside: Tensor) -> Tensor:
-        if isinstance(member, Statistics) or hasattr(
-            member, "stream"
-        ):  # the result in one piece is the result of the whole track
+        # Of these, the result in one piece is the result of the whole track.
+        if isinstance(member, Statistics) or hasattr(member, "stream"):
             whole: Tensor = member(inputs, inside)
             return whole
         return self._mean_of_windows(member, inputs, inside)
@@ -203,7 +202,7 @@ class FullTracks(nn.Module):
 
 
 class SideBySide(nn.Module):
-    """The embeddings of the members of a combined model side by side, as `CombinedModel.embed_sets` computes them."""
+    """The concatenated embeddings of the members of a combined model, as `CombinedModel.embed_sets` computes them."""
 
     def __init__(self, model: CombinedModel) -> None:
         super().__init__()

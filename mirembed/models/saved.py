@@ -181,7 +181,11 @@ def summarize_model(folder: Path) -> ModelSummary:
 def features_of(folder: Path) -> list[str]:
     """Return the digests of the features that a model takes; none if it cannot be read."""
     try:
-        return [part.digest for part in distinct_parts(features_in(read_json(folder / MANIFEST)))]
+        manifest = read_json(folder / MANIFEST)
+        features = manifest["features"]
+        if isinstance(features, Mapping):  # up to format 6: such a model cannot be used here, but where it was fitted
+            manifest = {"features": [features]}
+        return [part.digest for part in distinct_parts(features_in(manifest))]
     except (StoreError, KeyError, TypeError):
         return []
 

@@ -53,13 +53,13 @@ def _members_table(run: RunRecord, method: Method) -> Table:
         )
         records.append({"method": method.name, "member": name, "metric": run.headline, **of_weight, **numbers})
     label = metric_named(run.headline).label
-    columns = ["member", *(["weight"] if weights else []), label, f"{method.name} minus it"]
-    columns += [f"{label} of the others combined", f"{method.name} minus these"] if without else []
+    columns = ["member", *(["weight"] if weights else []), label, f"{method.name} - member"]
+    columns += [f"{label} without it", f"{method.name} - without it"] if without else []
     title = f"Members of {method.name}"
     return Table(f"members-{slug(method.name)}", title, _caption(run, method, bool(without)), columns, rows, records)
 
 
-_WITHOUT = "the others combined"
+_WITHOUT = "without it"
 
 
 def _without_each(run: RunRecord, method: Method) -> dict[str, RunRecord]:
@@ -94,8 +94,8 @@ def _caption(run: RunRecord, method: Method, without: bool) -> str:
         ", with 95 % intervals (Nadeau and Bengio) that are not corrected for their number." if run.n_folds > 1 else "."
     )
     if without:
-        text += " The others combined: the same method without this member"
-        text += ", with the other weights scaled to the sum 1." if method.approach.stacked else "."
+        text += " Without it: the same method without this member"
+        text += ", with the other weights scaled to sum to 1." if method.approach.stacked else "."
     if method.approach.stacked:
         text += " Weight: the mean over the folds, and the smallest and largest."
     return text

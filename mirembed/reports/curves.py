@@ -45,7 +45,7 @@ def curves_section(run: RunRecord) -> Section:
         f"marker is the best point of its curve. It was chosen on the test data, so results are {_results(run)}."
     )
     if any(not method.approach.trains for method in run.methods):
-        note += " Horizontal lines are methods that are not trained, or whose members are."
+        note += " Horizontal lines are methods that train no network of their own."
     if sum(method.approach.trains for method in run.first_methods) > _FEW_CURVES:
         note += " Click a name below a figure to show the intervals of its curve."
     with style.styled():

@@ -65,7 +65,7 @@ class MemberWeight:
 
 
 def member_weights(table: pa.Table | None) -> list[MemberWeight]:
-    """Sum up the rows of ``weights.parquet``, by method and member; nothing if there are none."""
+    """Summarize the rows of ``weights.parquet`` by method and member; empty if there are none."""
     found: dict[tuple[str, str], list[float]] = {}
     for method, member, weight in [] if table is None else table_rows(table, "method", "member", "weight"):
         found.setdefault((method, member), []).append(weight)

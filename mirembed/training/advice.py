@@ -1,4 +1,4 @@
-"""What to tell the user of a training that diverged, or that learned nothing."""
+"""What to tell the user of a training that diverged, or that learned little."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def after_divergence(optimizer: str, similarity: Similarity | None) -> str:
 
 
 def unlearned(losses: Sequence[float], constant: float, optimizer: str) -> str | None:
-    """Return a note if a network is no better than one to which all pairs of tracks are equally similar.
+    """Return a note if the loss is no better than that of a network to which all pairs of tracks are equally similar.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def unlearned(losses: Sequence[float], constant: float, optimizer: str) -> str |
     Returns
     -------
     str or None
-        None if the network has learned something.
+        None if it is.
     """
     loss = float(np.mean(losses[-RECENT:]))
     if loss < constant:
         return None
     remedy = f"try {STEADY}, or" if optimizer == defaults.OPTIMIZER else "try another optimizer, or"
     return (
-        f"after {len(losses)} epochs, the network has not learned the similarity: its loss of {loss:.3g} is no lower "
-        f"than {constant:.3g}, the loss if all pairs of tracks were equally similar; {remedy} more epochs"
+        f"the network has learned little: after {len(losses)} epochs, its loss of {loss:.3g} is no lower than "
+        f"{constant:.3g}, the loss if all pairs of tracks were equally similar; {remedy} more epochs"
     )
 
 

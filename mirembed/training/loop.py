@@ -113,7 +113,7 @@ class Trained:
     losses : list of float
         Mean loss per track in each epoch.
     note : str or None
-        A note for the user if a fully trained network has learned no similarity; see `mirembed.training.advice`.
+        A note for the user if a fully trained network has learned little; see `mirembed.training.advice`.
     """
 
     network: EmbeddingModule

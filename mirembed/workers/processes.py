@@ -147,7 +147,7 @@ def _exit_with(parent: int) -> None:
 
 @contextlib.contextmanager
 def forkserver(load: str) -> Iterator[ForkServer | None]:
-    """Start a fork server for the ``with`` block; a block inside one with the same ``load`` gets the server of that.
+    """Start a fork server for the ``with`` block; a block inside one with the same ``load`` shares its server.
 
     Parameters
     ----------

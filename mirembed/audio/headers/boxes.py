@@ -78,7 +78,7 @@ def mp4_header(file: IO[bytes], begin: int) -> Header:
         return Header(refusal="damaged: its audio track states no time scale; copy or export the file again")
     if track.fragments and not cut and (follows := _fragment_after(file, at)):
         return Header(
-            refusal=f"damaged: no box begins at byte {at}, but a fragment (box moof) at byte {follows}; "
+            refusal=f"damaged: no box begins at byte {at}, but a fragment (box moof) does at byte {follows}; "
             "copy or download the file again"
         )
     if cut and before:  # the fragment whose data is cut
@@ -118,7 +118,7 @@ def _why_not_tagged(file: IO[bytes], track: _Track, data: list[tuple[int, int]])
 
 
 def _fragment_after(file: IO[bytes], at: int) -> int:
-    """Return where a fragment begins behind an offset; 0 if there is none."""
+    """Return where a fragment begins after an offset; 0 if there is none."""
     stop = at + _INDEX_BYTES
     while at < stop and len(window := read_at(file, at, 2**20)) > 8:
         place = window.find(b"moof")
