@@ -162,7 +162,7 @@ def has_silence(block: NDArray[np.float32], length: int) -> bool:
     less than a quarter.
     """
     step = max(1, length // 4)
-    zero = ~block[::step].any(axis=1)
+    zero = np.asarray(~block[::step].any(axis=1))
     starts = step * np.flatnonzero(zero[:-1] & zero[1:])
     return any(not block[start : start + step].any() for start in starts)
 

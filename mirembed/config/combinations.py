@@ -207,10 +207,8 @@ def with_combined(
         if one.name in found:
             raise SpecError(f"--combine {one.shown}: {one.name} is the name of another method; choose another name")
         if len(names) < 2:
-            there = names[0] if names else "chance, which cannot be a member"
-            raise SpecError(
-                f"--combine {one.shown}: expected at least two methods, not only {there}; add an --approach"
-            )
+            only = names[0] if names else "chance, which cannot be a member"
+            raise SpecError(f"--combine {one.shown}: expected two or more methods, not only {only}; add an --approach")
         if len(set(names)) < len(names):
             raise SpecError(f"--combine {one.shown}: two members are the same method ({joined(names)}); give each once")
         approach = Approach(one.name, members=tuple(names), stacked=one.stacked)
