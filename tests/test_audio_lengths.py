@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -692,7 +693,8 @@ def test_no_part_of_a_wavpack_file_is_read_over_and_over():
 def tta_file(seconds: int, n_bytes: int = 50) -> bytes:
     n_frames = -(-seconds * RATE // (RATE * 256 // 245))
     head = b"TTA1" + struct.pack("<HHHIII", 1, 2, 16, RATE, seconds * RATE, 0)
-    return head + struct.pack("<I", n_bytes) * n_frames + bytes(4) + bytes(n_bytes * n_frames)
+    frame = bytes(n_bytes - 4) + struct.pack("<I", zlib.crc32(bytes(n_bytes - 4)))
+    return head + struct.pack("<I", n_bytes) * n_frames + bytes(4) + frame * n_frames
 
 
 def test_the_frames_of_a_tta_file_are_counted(tmp_path):

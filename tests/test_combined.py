@@ -158,13 +158,27 @@ def test_an_interrupted_run_is_read_as_far_as_it_got_and_resumed_to_the_bit(trac
         evaluate(tracks["targets"], settings(), REGISTRY, tmp_path)
     [folder] = tmp_path.glob("folder-*")
     unfinished = read_run(folder).predictions
-    n_folds = {name: len(one.parts) for name, one in unfinished.items()}
-    assert n_folds == {"nn": 2, "fl": 2, "stats": 1, "chance": 1, "combined": 1}
+    assert [len(one.parts) for one in unfinished.values()] == [1] * 5
     first = read_run(runs["targets"][0].folder).predictions["combined"]
     np.testing.assert_array_equal(unfinished["combined"].predicted, first.predicted[first.parts[0]])
     resumed, _ = run_here_with(tracks["targets"], tmp_path)
     assert resumed.folder == folder
     assert read_table(folder / "predictions.parquet").equals(read_table(whole))
+
+
+def test_a_run_that_is_interrupted_after_its_trainings_has_each_combined_prediction_once(
+    tracks, runs, tmp_path, monkeypatch
+):
+    def interrupted(run: RunFolder) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_here_with(tracks["targets"], tmp_path)
+    [folder] = tmp_path.glob("folder-*")
+    unfinished, finished = (read_run(one).predictions["combined"] for one in (folder, runs["targets"][0].folder))
+    assert unfinished.tests == finished.tests
+    np.testing.assert_array_equal(unfinished.predicted, finished.predicted)
 
 
 # Stacked weights

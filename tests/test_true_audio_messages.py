@@ -15,6 +15,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -356,6 +357,17 @@ CASES = {
             and near(said["there"], data.count(b"\xff\xf8\xc9") * 4096 / RATE, 0.1)
         ),
     ),
+    "frames are missing": Case(
+        "a.flac",
+        lambda: flac_head(70 * 4096) + b"".join(flac_frames(0, 30) + flac_frames(40, 70)),
+        rf"{LENGTHS}: frames are missing or out of order after (?P<at>[\d.]+) s, where the decoder put silence; copy",
+        lambda data, said: (
+            near(said["stated"], flac_total(data) / RATE)
+            and near(said["there"], data.count(b"\xff\xf8\xc9") * 4096 / RATE)
+            and near(said["decoded"], flac_total(data) / RATE)
+            and near(said["at"], 30 * 4096 / RATE)
+        ),
+    ),
     "32 bits": Case(
         "a.flac",
         lambda: flac_file(bits=32),
@@ -483,6 +495,15 @@ CASES = {
         lambda: mp3()[: mp3().index(mp3()[:2], 9999) + 100],
         "the last frame is incomplete: the file may be cut",
         lambda data, _: data[-100:-98] == data[:2] and frame_length(data) > 100,
+    ),
+    "bytes between frames": Case(
+        "a.mp3",
+        lambda: mp3() + b"\x12\x34" * 5000 + mp3(),
+        r"from (?P<at>[\d.]+) s on, (?P<n>\d+) bytes belong to no frame: sound may be missing",
+        lambda data, said: (
+            near(said["at"], data.index(b"\x12\x34" * 9) * 8 / bit_rate(data))
+            and int(said["n"]) == 2 * data.count(b"\x12\x34")
+        ),
     ),
     "TLEN": Case(
         "a.mp3",
@@ -627,6 +648,16 @@ CASES = {
     "two TTA files": Case(
         "a.tta", lambda: tta_file(1) * 2, "TTA files joined into one", lambda data, _: data.count(b"TTA1") == 2
     ),
+    "a frame of TTA is damaged": Case(
+        "a.tta",
+        lambda: tta_file(4)[:-20] + b"\1" + tta_file(4)[-19:],
+        r"damaged: the checksum of the frame after (?P<at>[\d.]+) s is wrong",
+        lambda data, said: (
+            near(said["at"], 3 * 256 / 245)
+            and zlib.crc32(data[-50:-4]) != struct.unpack("<I", data[-4:])[0]
+            and zlib.crc32(data[-100:-54]) == struct.unpack("<I", data[-54:-50])[0]
+        ),
+    ),
     "large for its sound": Case(
         "a.tta",
         lambda: tta_file(1),
@@ -679,6 +710,16 @@ CASES = {
     ),
     "no table": Case(
         "a.caf", without_table, r"no table of packets \(chunk pakt\), as if", lambda data, _: b"pakt" not in data
+    ),
+    "a packet of ALAC is damaged": Case(
+        "a.caf",
+        lambda: replaced(caf(), b"data", len(caf()) // 2, bytes(20_000)),
+        r"damaged: what follows (?P<at>[\d.]+) s is not ALAC",
+        lambda data, said: near(
+            said["at"],
+            (data.index(bytes(20_000)) - data.index(b"data")) / number(data, b"data", 4, ">q"),  # of a second
+            4096 / RATE,
+        ),
     ),
     "a codec": Case(
         "a.wav",
@@ -841,6 +882,33 @@ def test_a_flac_whose_first_frame_is_damaged_is_not_said_to_hold_none(tmp_path, 
     data[data.index(b"\xff\xf8") + 4] ^= 0x55
     (tmp_path / "a.flac").write_bytes(data)
     assert not read_header(tmp_path / "a.flac").refusal
+
+
+def test_silence_in_a_flac_is_not_taken_for_missing_frames(tmp_path):
+    samples = loud_then_quiet(3, RATE)
+    samples[RATE : 2 * RATE] = 0
+    (tmp_path / "a.flac").write_bytes(by_soundfile(samples, "FLAC", "PCM_16"))
+    assert decode(tmp_path / "a.flac").notes == ()
+
+
+def test_frames_of_a_flac_in_the_wrong_order_are_found(tmp_path):
+    frames = flac_frames(0, 60)
+    frames[20:22] = frames[21], frames[20]
+    (tmp_path / "a.flac").write_bytes(flac_head(60 * 4096) + b"".join(frames))
+    with pytest.raises(AudioError, match=r"5\.6 s, but 5\.6 s were decoded: .* out of order after 1\.9 s;"):
+        decode(tmp_path / "a.flac")
+
+
+def test_tags_where_files_were_joined_are_not_called_junk(tmp_path):
+    (tmp_path / "a.mp3").write_bytes(mp3() + b"TAG" + bytes(125) + ID3 + mp3())
+    assert decode(tmp_path / "a.mp3").notes == ()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_whole_packets_of_alac_are_not_called_damaged(tmp_path, channels):
+    samples = np.repeat(loud_then_quiet(1, RATE)[:, :1], channels, axis=1)
+    (tmp_path / "a.caf").write_bytes(by_soundfile(samples, "CAF", "ALAC_16"))
+    assert decode(tmp_path / "a.caf").duration == 1
 
 
 def test_wavpack_blocks_after_junk_count(tmp_path):

@@ -155,6 +155,18 @@ def mix(block: NDArray[np.float32]) -> NDArray[np.float32]:
     return mono
 
 
+def has_silence(block: NDArray[np.float32], length: int) -> bool:
+    """Whether all channels of ``block [n_samples, channels]`` are exactly 0 for a while.
+
+    Every such stretch of at least ``length`` samples is found, even if only half of it lies in this block, and none of
+    less than a quarter.
+    """
+    step = max(1, length // 4)
+    zero = ~block[::step].any(axis=1)
+    starts = step * np.flatnonzero(zero[:-1] & zero[1:])
+    return any(not block[start : start + step].any() for start in starts)
+
+
 def _is_finite(samples: NDArray[np.float32]) -> bool:
     """Whether no sample is NaN or infinite."""
     with np.errstate(invalid="ignore", over="ignore"):

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.audio.by_essentia import open_by_essentia
-from mirembed.audio.decode_state import BLOCK_VALUES, Decoder, DecodeState, OpenFile, mix, require_bounded, silenced
+from mirembed.audio.decode_state import (
+    BLOCK_VALUES,
+    Decoder,
+    DecodeState,
+    OpenFile,
+    has_silence,
+    mix,
+    require_bounded,
+    silenced,
+)
 from mirembed.audio.headers import Header, Part, read_header
 from mirembed.audio.parts import PartFile
 from mirembed.audio.samples import resampled
@@ -266,17 +275,20 @@ class FileAudio:
         """Decode the file, check it and hash it."""
         file, header = self._file, self._header
         found: list[int] = []
-        state, blocks = DecodeState(file.rate, file.channels), self._heard(found)
+        state, blocks, suspect = DecodeState(file.rate, file.channels), self._heard(found), False
         while True:
             with self._guarded():
                 block = next(blocks, None)
                 if block is None:
                     break
                 mono = state.add(block)
+                suspect = suspect or (header.frame > 0 and has_silence(block, header.frame))
             if mono is not None:
                 yield mono
         with self._guarded():
             decoded = sum(found) / file.rate
+            if suspect:  # libFLAC puts silence in the place of missing frames
+                header = header.counted(self.path)
             if wrong := header.disagreement(decoded):
                 raise AudioError(header.counted(self.path).disagreement(decoded) or wrong)
             audio_hash = state.finish()

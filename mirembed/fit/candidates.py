@@ -176,13 +176,10 @@ def _applies(choice: Choice, method: Method, settings: Settings, registry: Regis
     spec = _part(choice, method, settings)
     if choice.part == EPOCH:
         return method.approach.trains
-    if choice.part == "optimizer":  # what it takes is known only once torch is imported
-        return spec is not None and not _is_given(choice, spec, settings)
-    return (
-        spec is not None
-        and choice.parameter in _parameters(choice, spec, registry)
-        and not _is_given(choice, spec, settings)
-    )
+    if spec is None or _is_given(choice, spec, settings):
+        return False
+    # What an optimizer takes is known only once torch is imported.
+    return choice.part == "optimizer" or choice.parameter in _parameters(choice, spec, registry)
 
 
 def _is_given(choice: Choice, spec: Spec, settings: Settings) -> bool:

@@ -110,7 +110,7 @@ def out_of_fold(
     on_epoch : callable
         Called with the number of finished epochs, over all inner folds.
     selection : Selection or None
-        Of the methods of the job; learners are chosen between the other inner folds. None if nothing is chosen.
+        Of the methods of the job; learners are chosen in the other inner folds. None if nothing is chosen.
     saved : (Model, ndarray) or None
         See `mirembed.fit.job.fit_to_saved`.
 
@@ -152,7 +152,7 @@ def out_of_fold(
 def check_stacked(
     settings: Settings, candidates: Mapping[str, Sequence[Candidate]], stacked: Collection[str], n_inner: int
 ) -> None:
-    """Refuse what would need inner folds of inner folds: choosing networks for stacked members, or with two folds.
+    """Refuse choices that need inner folds of inner folds: of a stacked member's network, or with two inner folds.
 
     Parameters
     ----------
@@ -178,8 +178,8 @@ def check_stacked(
             )
     if chosen and n_inner < 3:
         raise SpecError(
-            f"{counted(n_inner, 'inner fold')}: with --select and stacked methods, learners are chosen between the "
-            "other inner folds, which takes at least 3; set their number with --inner-cv, or in the table of the folds"
+            f"{counted(n_inner, 'inner fold')}: with --select and --combine stacked, learners are chosen in the other "
+            "inner folds, so at least 3 are needed; set their number with --inner-cv, or in the table of the folds"
         )
 
 

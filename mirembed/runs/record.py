@@ -348,7 +348,9 @@ def _read(run: RunFolder) -> RunRecord:
         groups = _groups(folds)
         table = run.read_predictions()
         if table is not None and not manifest["finished"]:
-            table = pa.concat_tables([table, *combine_predictions(table, methods, task, run.read_inner()).tables])
+            scored = set(table["method"].to_pylist())  # with combined methods, if all trainings are merged already
+            missing = [method for method in methods if method.name not in scored]
+            table = pa.concat_tables([table, *combine_predictions(table, missing, task, run.read_inner()).tables])
         found = {} if table is None else _by_method(table, task)
         if not manifest["finished"]:
             found = _finished_by_all(found, names)

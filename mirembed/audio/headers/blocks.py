@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import IO, NamedTuple
 
 from mirembed.audio.headers.header import Header, Part, ape_end, read_at, size_of, tags_start
@@ -14,6 +15,9 @@ _WAVPACK_RATES = (
 )
 _SEARCHED = 64 * 10**6
 """Bytes that are searched for the next WavPack block."""
+
+_FRAME = 2**26
+"""Bytes that no TTA frame, which is about a second long, exceeds."""
 
 _INITIAL = 0x800
 """Flag of the first of the WavPack blocks that hold the channels of one stretch."""
@@ -80,17 +84,21 @@ def tta_header(file: IO[bytes], at: int) -> Header | None:
     length = rate * 256 // 245
     n_frames = -(-total // length)
     table = read_at(file, at + 22, 4 * n_frames)
-    place, held, end = at + 22 + 4 * n_frames + 4, 0, tags_start(file, size_of(file))
+    place, held, wrong, end = at + 22 + 4 * n_frames + 4, 0, "", tags_start(file, size_of(file))
     for frame in range(len(table) // 4):
-        place += _number(table, 4 * frame, 4)
-        if place > end:
+        start, place = place, place + _number(table, 4 * frame, 4)
+        if place > min(end, start + _FRAME):
             break
+        content = read_at(file, start, place - start)  # decoders do not compare the checksums
+        if zlib.crc32(content[:-4]) != _number(content, len(content) - 4, 4):
+            wrong = wrong or f"damaged: the checksum of the frame after {held / rate:.1f} s is wrong"
         held += min(length, total - held)
     if read_at(file, ape_end(file, place), 4) == b"TTA1":
         return Header(
             refusal="TTA files joined into one, of which the available decoders read only the first; split the file"
         )
-    return Header(stated=total / rate, room=held / rate)
+    refusal = f"{wrong}; copy or download it again" if wrong and held == total else ""  # else lengths tell more
+    return Header(stated=total / rate, room=held / rate, refusal=refusal)
 
 
 class _VocFormat(NamedTuple):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from mirembed.audio.headers.header import SLACK, Header, Part, read_at, size_of, tags_start
+from mirembed.audio.headers.header import Header, Part, read_at, size_of, tags_start
 
 _WINDOW, _SAMPLE = 2**16, 2**16
 _SCANNED = 4 * 2**30
@@ -38,16 +39,16 @@ def flac_header(file: IO[bytes], start: int) -> Header | None:
     return Header(
         stated=sum(stream.total for stream in streams if stream) / first.rate if known else 0.0,
         room=sum(stream.held for stream in streams if stream) / first.rate,
-        slack=max(SLACK, first.block / first.rate),
         refusal=refusal,
         parts=parts if len(parts) > 1 or end < size or start else (),
         kind=f"FLAC of {first.bits} bits per sample" if first.bits > 24 else "",
         count=functools.partial(_count, parts=parts),
+        frame=min(stream.block for stream in streams if stream),
     )
 
 
 class _Stream(NamedTuple):
-    """One FLAC file: what its header states, and the samples that its frames state."""
+    """One FLAC file: what its header states, the samples that its frames state, and those of the shortest frame."""
 
     rate: int
     channels: int
@@ -81,7 +82,7 @@ def _stream(file: IO[bytes], start: int, end: int) -> _Stream | None:
         refusal = (
             f"the last {_TAIL // 10**6} MB hold no FLAC frame; cut off what is not sound, or export the file again"
         )
-    block = max(4096, int.from_bytes(head[10:12], "big"))
+    block = max(1, int.from_bytes(head[8:10], "big"))
     return _Stream(rate, channels, bits, packed & (1 << 36) - 1, found.held, block, refusal)
 
 
@@ -214,24 +215,44 @@ def _places(window: bytes, sync: bytes) -> list[int]:
     return places
 
 
-def _count(file: IO[bytes], parts: tuple[Part, ...]) -> float:
-    """Return the seconds of all frames, one by one."""
-    seconds = 0.0
+def _count(file: IO[bytes], parts: tuple[Part, ...]) -> tuple[float, float | None]:
+    """Return the seconds of all frames, one by one, and after how many one does not begin where another ends."""
+    seconds, hole = 0.0, None
     for part in parts:
         head = read_at(file, part.start, 42)
         first = _first_frame(file, part.start)
         if first is None:
             continue
-        block, at, n_samples = int.from_bytes(head[8:10], "big"), first, 0
-        sync = read_at(file, first, 2)
-        while at < min(part.end, first + _SCANNED):
-            window = read_at(file, at, min(_WINDOW + 20, part.end - at))
-            for place in _places(window[: _WINDOW + 1], sync):
-                if found := _frame(window[place : place + 20], block):
-                    n_samples += found.end - found.begin
-            at += _WINDOW
-        seconds += n_samples / (int.from_bytes(head[18:21], "big") >> 4)
-    return seconds
+        rate, block = int.from_bytes(head[18:21], "big") >> 4, int.from_bytes(head[8:10], "big")
+        frames = list(_all_frames(file, first, part.end, block))
+        if not frames:
+            continue
+        n_samples, latest = 0, frames[0][1].begin
+        ends = {latest}
+        for at, found in frames:
+            if (
+                found.begin not in ends
+                and at < frames[-1][0]
+                and not _is_followed(file, at + 1, part.end, found, block)
+            ):
+                continue  # sound that looks like a frame
+            if found.begin != latest and hole is None:
+                hole = seconds + n_samples / rate
+            n_samples, latest = n_samples + found.end - found.begin, found.end
+            ends.add(latest)
+        seconds += n_samples / rate
+    return seconds, hole
+
+
+def _all_frames(file: IO[bytes], first: int, end: int, block: int) -> Iterator[tuple[int, _Frame]]:
+    """Yield the offset and the header of each frame, and of sound that looks like one."""
+    at, sync = first, read_at(file, first, 2)
+    while at < min(end, first + _SCANNED):
+        window = read_at(file, at, min(_WINDOW + 20, end - at))
+        for place in _places(window[: _WINDOW + 1], sync):
+            if found := _frame(window[place : place + 20], block):
+                yield at + place, found
+        at += _WINDOW
 
 
 def _frame(head: bytes, block: int) -> _Frame | None:

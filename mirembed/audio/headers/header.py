@@ -66,8 +66,12 @@ class Header:
     notes : tuple of str
         What a user should know of a file that can be read.
     count : callable or None
-        Counts the seconds that an open file has room for, where ``room`` is only the position of its last frame. It is
-        slow: for files that turn out to be damaged.
+        Counts the seconds that an open file has room for, where ``room`` is only the position of its last frame, and
+        returns them and ``hole``. It is slow: for files that may be damaged.
+    frame : int
+        Samples of the shortest frame, if a decoder may put silence in the place of frames that are missing; else 0.
+    hole : float or None
+        Seconds after which frames are known to be missing or out of order.
     """
 
     stated: float = 0.0
@@ -83,7 +87,9 @@ class Header:
     skip: float = 0.0
     keep: float = 0.0
     notes: tuple[str, ...] = ()
-    count: Callable[[IO[bytes]], float] | None = None
+    count: Callable[[IO[bytes]], tuple[float, float | None]] | None = None
+    frame: int = 0
+    hole: float | None = None
 
     @property
     def longest(self) -> float:
@@ -91,11 +97,12 @@ class Header:
         return min(self.stated, self.room) if self.stated and self.room else self.stated or self.room
 
     def counted(self, path: Path) -> Header:
-        """Return a copy with the exact ``room`` of a damaged file; see ``count``."""
+        """Return a copy with the exact ``room`` and the ``hole`` of a file; see ``count``."""
         if self.count is None:
             return self
         with path.open("rb") as file:
-            return replace(self, room=self.count(file), count=None)
+            room, hole = self.count(file)
+        return replace(self, room=room, hole=hole, count=None)
 
     def disagreement(self, decoded: float) -> str:
         """Compare the decoded length with those of the header and of the file's content, both ways.
@@ -119,10 +126,13 @@ class Header:
             more = decoded > self.room + self.slack
         else:
             partly, cut, more = False, False, bool(self.stated) and decoded > self.stated + 5 * self.slack
-        if not (short or partly or cut or more or (stale and self.strict)):
+        if not (short or partly or cut or more or (stale and self.strict) or self.hole is not None):
             return ""
         if not decoded and self.kind.startswith("FLAC of"):  # it opens and yields nothing
             cause = f"no available decoder reads {self.kind}; convert it to 24-bit FLAC or leave it out"
+        elif self.hole is not None:
+            silence = ", where the decoder put silence" if more else ""
+            cause = f"frames are missing or out of order after {self.hole:.1f} s{silence}; copy or download it again"
         elif cut or (short and not self.room):
             cause = f"part of it is missing, or {self.stated_by} is wrong; copy or download it again"
         elif stale:

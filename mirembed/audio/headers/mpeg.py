@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from mirembed.audio.headers.header import Header, Part, id3_end, read_at, size_of, tags_start
+from mirembed.audio.headers.header import Header, Part, ape_end, id3_end, read_at, size_of, tags_start
 
 MAX_JUNK = 64 * 10**6
 """Bytes between frames that are searched for the next one."""
@@ -68,7 +68,9 @@ class Walk:
     changes : list of str
         What changes from one frame to a later one, and when.
     gaps : int
-        How many times something other than a frame or a tag lies between frames.
+        How many times something other than a frame lies between frames.
+    junk, gap : int, float
+        Bytes between frames that are no tag either, and seconds of sound before the first of them.
     overrun : int
         Bytes that are missing of the last frame.
     gave_up : str
@@ -80,6 +82,8 @@ class Walk:
     frame: Frame | None = None
     changes: list[str] = field(default_factory=list)
     gaps: int = 0
+    junk: int = 0
+    gap: float = 0.0
     overrun: int = 0
     gave_up: str = ""
 
@@ -170,7 +174,11 @@ def walk(file: IO[bytes], start: int, end: int, parse: Parse) -> Walk:
                 if end - at > MAX_JUNK:
                     found.gave_up = "after" if following is None else "within"
                 break
-            found.gaps += found.frame is not None
+            if found.frame is not None:
+                found.gaps += 1
+                if following != _tags_end(file, at):
+                    found.gap = found.gap if found.junk else found.seconds + (n_samples / kind.rate if kind else 0)
+                    found.junk += following - at
             junk += following - at
             at = following
     found.seconds += n_samples / kind.rate if kind else 0
@@ -204,6 +212,12 @@ def _is_chain(parse: Parse, window: bytes, position: int, end: int) -> bool:
             return True
         frame = parse(window, position)
     return True
+
+
+def _tags_end(file: IO[bytes], at: int) -> int:
+    """Return where the tags end that begin at an offset, as they do where files were joined."""
+    at = ape_end(file, at)
+    return ape_end(file, id3_end(file, at + 128 * (read_at(file, at, 3) == b"TAG")))
 
 
 def _after(file: IO[bytes], at: int, end: int, parse: Parse) -> int | None:
@@ -251,9 +265,7 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
     tag = id3_end(file, 0) if bare else 0
     # Not the file as it is if a tag claims more than it takes, or if tags follow that libsndfile does not know.
     parts = (Part(found.first, end),) if found.first < tag or tag >= end or (bare and end + 128 < size_of(file)) else ()
-    notes: tuple[str, ...] = ()
-    if found.overrun and not n_frames:
-        notes = ("the last frame is incomplete: the file may be cut",)
+    notes = () if n_frames else _notes(found)
     if not stated and bare and (told := _told_by_tag(file)) > 1.01 * room + 1:  # programs copy tags to other files
         notes += (f"its tag TLEN states {told:.1f} s, but there are {room:.1f} s: the file may be cut",)
     return Header(
@@ -267,6 +279,16 @@ def mpeg_header(file: IO[bytes], start: int, end: int, *, bare: bool = True) -> 
         parts=parts,
         notes=notes,
     )
+
+
+def _notes(found: Walk) -> tuple[str, ...]:
+    """Return what is said of frames whose number no header states."""
+    notes: tuple[str, ...] = ()
+    if found.junk:
+        notes = (f"from {found.gap:.1f} s on, {found.junk} bytes belong to no frame: sound may be missing",)
+    if found.overrun:
+        notes += ("the last frame is incomplete: the file may be cut",)
+    return notes
 
 
 def _refusal(found: Walk) -> str:
@@ -326,7 +348,6 @@ def _bare_header(file: IO[bytes], start: int, parse: Parse, frame: int) -> Heade
     found = walk(file, start, end, parse)
     if found.frame is None:
         return None
-    notes = ("the last frame is incomplete: the file may be cut",) if found.overrun else ()
     slack = (2 + 2 * found.gaps) * frame / found.frame.kind.rate
     codec = found.frame.kind.codec
-    return Header(room=found.seconds, slack=slack, refusal=_refusal(found), kind=codec, notes=notes)
+    return Header(room=found.seconds, slack=slack, refusal=_refusal(found), kind=codec, notes=_notes(found))

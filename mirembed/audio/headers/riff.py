@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -391,14 +393,14 @@ def au_header(file: IO[bytes], begin: int) -> Header | None:
 def caf_header(file: IO[bytes], begin: int) -> Header | None:
     """Read a CAF file; None if it is damaged."""
     at, size = begin + 8, size_of(file)
-    description, table = b"", b""
+    description, table, sizes = b"", b"", (0, 0)
     data: tuple[int, int] | None = None
     while at + 12 <= size:
         name, length = struct.unpack(">4sq", read_at(file, at, 12))
         if name == b"desc":
             description = read_at(file, at + 12, 32)
         elif name == b"pakt":
-            table = read_at(file, at + 12, 24)
+            table, sizes = read_at(file, at + 12, 24), (at + 36, min(size, max(0, length - 24)))
         elif name == b"data":
             data = at, length
         if length < 0:
@@ -417,6 +419,15 @@ def caf_header(file: IO[bytes], begin: int) -> Header | None:
         if rate <= 0 or valid <= 0:
             return Header()
         kind = f"{codec.decode('latin-1').strip()} in CAF"
+        if codec == b"alac" and block_samples:
+            number = max(0, int.from_bytes(table[:8], "big", signed=True))
+            packets = itertools.islice(_packets(read_at(file, *sizes)), number)  # padding may follow
+            packet = _damaged_packet(file, at + 16, packets, channels)
+            if packet is not None:
+                wrong = (
+                    f"damaged: what follows {packet * block_samples / rate:.1f} s is not ALAC; copy or export it again"
+                )
+                return Header(refusal=wrong)
         return Header(stated=(valid + max(0, delay)) / rate, skip=max(0, delay) / rate, keep=valid / rate, kind=kind)
     if codec == b"lpcm" and block and bits and block not in (channels * ((bits + 7) // 8), channels * 4):
         return Header(
@@ -426,6 +437,36 @@ def caf_header(file: IO[bytes], begin: int) -> Header | None:
     stated = None if length < 0 else max(0, length - 4)
     content = _Content(at + 16, stated, block, block_samples, rate, ((at + 4, ">Q bytes+4"),))
     return _caf_content(file, content, begin)
+
+
+def _packets(table: bytes) -> Iterator[int]:
+    """Yield the sizes in a table of packets: seven bits in each byte, with the eighth set in all but the last."""
+    size = 0
+    for byte in table:
+        size = size << 7 | byte & 127
+        if byte < 128:
+            yield size
+            size = 0
+
+
+def _damaged_packet(file: IO[bytes], at: int, sizes: Iterable[int], channels: int) -> int | None:
+    """Return the number of the first ALAC packet that does not begin or end like one; None if all do.
+
+    libsndfile does not report errors of its decoder and returns whatever is in memory.
+    """
+    end_of_file = size_of(file)
+    element = channels == 2  # a pair; other numbers of channels begin with a single one
+    for number, size in enumerate(sizes):
+        if at + size > end_of_file:  # the file was cut
+            return None
+        packet = read_at(file, at, size)
+        at += size
+        if int.from_bytes(packet[:3], "big") >> 5 != element << 16:  # 7 bits, and 12 that are 0
+            return number
+        end = int.from_bytes(packet[-2:], "big")
+        if not end or end // (end & -end) & 7 != 7:  # an element of three bits that are 1
+            return number
+    return None
 
 
 def _caf_content(file: IO[bytes], content: _Content, begin: int) -> Header | None:
