@@ -33,6 +33,7 @@ from mirembed.fit.resolve import describe_plugins
 from mirembed.hookspecs import Regression, Target
 from mirembed.models.averaging import Outputs, stacked_weights
 from mirembed.registry import Registry
+from mirembed.reports.methods import describe_methods
 from mirembed.runs.folder import RunFolder
 from mirembed.runs.record import open_run, read_run
 from mirembed.runs.scores import Scores
@@ -340,6 +341,14 @@ def test_a_report_shows_what_each_member_adds(runs, tmp_path):
         assert float(row["combined_minus_without_mean"]) == pytest.approx(whole - without)
     text = (written.page.parent / "methods.md").read_text()
     assert "`combined` averages the predictions of `nn`, `fl` and `stats`" in text
+
+
+def test_the_methods_section_names_a_learner_once_and_the_methods_that_chose(tracks, tmp_path):
+    given = experiment(combine=("fl+svm:C=1|stats",), network=("mlp",), epochs=1, cv=2, select=("learner.C=0.1|10",))
+    run, _ = run_here_with(tracks["classes"], tmp_path, given)
+    text = describe_methods(open_run(tmp_path, run.folder.name), REGISTRY).to_markdown()
+    assert text.count("support vector machine") == 1
+    assert "`learner.C` of `stats`" in text
 
 
 def test_a_report_shows_the_weights_of_stacked_methods(weighted, tmp_path):

@@ -42,7 +42,7 @@ from mirembed.models.inference import embed_recordings
 from mirembed.models.model import Model, named_predictions
 from mirembed.models.onnx import export_onnx
 from mirembed.models.saved import model_faults
-from mirembed.progress import NO_PROGRESS
+from mirembed.progress import NO_PROGRESS, Silent
 from mirembed.registry import Registry
 from mirembed.removal import plan_removals
 from mirembed.runs.tables import PREDICTED, PROBABILITY
@@ -275,6 +275,20 @@ def test_an_interrupted_fit_keeps_the_finished_members(classes, tmp_path, monkey
     assert [name for name in calls if name.endswith(".member")] == fitted
     assert load_model(entry.folder, REGISTRY).trained_on == classes.model.trained_on
     assert not list((tmp_path / "models" / ".checkpoints").glob("*.member"))
+
+
+def test_a_fit_counts_only_the_networks_that_it_trains(classes, tmp_path):
+    stages: list[str] = []
+
+    class Stages(Silent):
+        def start(self, description: str, total: float) -> None:
+            stages.append(description)
+
+    described = experiment(epochs=1, network=("mlp",), excerpt=20, ensemble=2, combine=(COMBINE,))
+    store = Store(Path(shutil.copytree(classes.store.root, tmp_path / "store")))
+    with workers_run(run_pickled):
+        run_fit(classes.tracks, store, described, REGISTRY, tmp_path / "models", seed=0, jobs=1, progress=Stages())
+    assert "training 4 networks for 1 epoch" in stages
 
 
 def test_features_of_its_members_count_as_used(classes, tmp_path):

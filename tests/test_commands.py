@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import typer
 from conftest import CLASSES, clean_environment, write_tones
-from small_store import workers_run
+from small_store import workers_run, write_tags
 
 from mirembed.cli.main import app, main
 from mirembed.cli.output import print_json, print_table
@@ -438,6 +438,33 @@ def test_a_table_is_printed_word_for_word(capsys):
     shown = capsys.readouterr().out
     for text in ("[bold]", ":guitar:", "a[dask]", "[/]", r"\n", ":smile:", "[red]title"):
         assert text in shown
+
+
+def test_a_method_is_broken_before_a_sign_and_long_text_is_wrapped_in_any_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(["method", "score"], [["rbf:gamma=2-sl+svm:C=1@gru:hidden=20@logmel+chroma", "0.750 [0.700, 0.800]"]])
+    cells = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert cells == ["rbf:gamma=2-sl+svm:C=1", "@gru:hidden=20@logmel+chroma"]
+    many = ", ".join(f"rbf:gamma={number}-sl 0.750" for number in range(20))
+    print_table(["scores", *("interval" for _ in range(4))], [[many, *["0.750 [0.700, 0.800]"] * 4]])
+    assert max(map(len, capsys.readouterr().out.splitlines())) == 40 + 4 * 20 + 3 * 5 + 1
+
+
+def test_a_long_heading_of_numbers_is_broken_where_the_numbers_are_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(["tag", "stats+svm:C=1@logmel+semitones+chroma", "nn"], [["calm", "0.750 [0.700, 0.800]", "0.5"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any("0.750 [0.700, 0.800]" in line for line in lines)
+
+
+def test_many_tags_are_rows_where_there_are_fewer_methods(tmp_path):
+    write_tags(tmp_path)
+    command = ("evaluate", "--store", tmp_path, "--cv", 2, "--approach", "stats", "--learner", "svm")
+    printed = run(*command, "--learner", "svm:C=2").out
+    assert {"high", "low", "middle"} <= {line.split("│")[1].strip() for line in printed.splitlines() if "│" in line}
+    printed = run(*command, "--learner", "svm:C=2", "--learner", "svm:C=3").out
+    assert "high" not in {line.split("│")[1].strip() for line in printed.splitlines() if "│" in line}
 
 
 def test_scores_are_aligned_to_the_right_even_if_one_is_undefined(capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.svm import SVC
-from small_runs import write_run
+from small_runs import RIGHT, answers, write_run
 from small_store import (
     CLASSES,
     Notes,
@@ -341,3 +341,15 @@ def test_runs_with_other_features_are_compared_and_the_difference_is_named(tmp_p
     (b / "manifest.json").write_text(json.dumps(content))
     comparison = compare([open_run(tmp_path, "run-a"), open_run(tmp_path, "run-b")], methods=["nn"])
     assert comparison.settings["the features of nn"] == ("logmel", "chroma")
+
+
+def test_a_difference_names_the_methods_in_the_order_of_their_runs(tmp_path):
+    write_run(tmp_path / "run-a", {"rbf-sl": [answers(RIGHT["rbf-sl"])]})
+    b = write_run(tmp_path / "run-b", {"stats": [answers(RIGHT["nn"])]})
+    content = json.loads((b / "manifest.json").read_text())
+    content["configuration"]["methods"][0]["features"] = "chroma"
+    (b / "manifest.json").write_text(json.dumps(content))
+    comparison = compare([open_run(tmp_path, "run-a"), open_run(tmp_path, "run-b")])
+    [test] = [test for family in comparison.families for test in family.tests if not family.exploratory]
+    assert (test.a, test.run_a) == ("rbf-sl", 1)
+    assert comparison.settings["the features of rbf-sl and stats"] == ("logmel", "chroma")

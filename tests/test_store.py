@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -457,6 +458,13 @@ def test_features_that_the_store_lacks_are_named_with_the_command(tmp_path, reco
     store = make_store(tmp_path, [track("a")], [row("A")], info=replace(CLASSES, features=recorded))
     with pytest.raises(StoreError, match=rf"{fact}.*`mirembed extract --dataset folder --features dots`"):
         opened(store, DOTS)
+
+
+def test_all_features_that_the_store_lacks_are_named_in_one_command(tmp_path):
+    store = make_store(tmp_path, [track("a")])
+    shutil.rmtree(store.features(PART).folder)
+    with pytest.raises(StoreError, match=r"`mirembed extract --dataset folder --features lines --features dots`"):
+        opened(store, LINES, DOTS)
 
 
 def test_a_dataset_without_tracks_that_have_the_features_cannot_be_opened(tmp_path):

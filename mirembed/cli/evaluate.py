@@ -226,7 +226,7 @@ def _text(result: Result) -> Iterator[str | Table]:
             ["method", "member", "weight"], rows, "Weights from inner folds: mean over the folds (smallest to largest)"
         )
     by = list(scores[0].by_column)
-    if by and len(headings) > 1:
+    if len(headings) > 1 and 0 < len(by) <= len(scores):
         by_method = [[*parts, *(s.by_column[name] for name in by)] for s, parts in named]
         yield Table([*headings, *(f"{labels[0]} {name}" for name in by)], by_method)
     elif by:

@@ -39,6 +39,9 @@ _PLAIN_TERMINALS = ("dumb", "unknown")
 _LONG_WORD = 16
 """Longer words, such as paths, may be broken to fit a table on the terminal."""
 
+_LONG_CELL = 40
+"""Longer text is wrapped even in a table that is wider than the terminal."""
+
 
 class ConsoleProgress:
     """Progress as a bar on a terminal and as a few lines elsewhere. Use it in a ``with`` block."""
@@ -258,7 +261,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     """Print a table on standard output.
 
     Numbers are aligned to the right and never wrapped, floats have three decimals, None is empty, and control
-    characters are escaped. Text is wrapped to fit the terminal; a table that cannot fit is printed as wide as it is.
+    characters are escaped. Text is wrapped to fit the terminal; in a table that cannot fit, only long text is wrapped.
     """
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -273,9 +276,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     widths = _column_widths([columns, *texts], numeric, console.width - frame)
     table = RichTable(width=sum(widths) + frame)
     for column, is_number, width in zip(columns, numeric, widths, strict=True):
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold", width=width)
+        table.add_column(_broken(column, width), justify="right" if is_number else "left", overflow="fold", width=width)
     for row in texts:
-        table.add_row(*row)
+        table.add_row(*map(_broken, row, widths))
     if title is not None:
         console.print(one_line(title), style="bold", soft_wrap=True)
     console.print(table, crop=False)
@@ -294,8 +297,8 @@ def _holds_numbers(cells: Sequence[str]) -> bool:
 def _column_widths(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -> list[int]:
     """Return the width of each column: that of its longest cell, or less for text if all columns need more than room.
 
-    Text is narrowed to the width of its longest word, or to `_LONG_WORD` if that is less. If this is not enough, no
-    column is narrowed.
+    The first row has the headings, which are text in any column. Text is narrowed to the width of its longest word, or
+    to `_LONG_WORD` if that is less. If this is not enough, it is only narrowed to `_LONG_CELL`.
     """
     from rich.cells import cell_len
 
@@ -303,16 +306,34 @@ def _column_widths(rows: Sequence[Sequence[str]], numeric: Sequence[bool], room:
     natural = [max(1, *map(cell_len, column)) for column in cells]
     words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
     least = [
-        width if is_number else min(word, _LONG_WORD)
-        for width, word, is_number in zip(natural, words, numeric, strict=True)
+        max(min(word, _LONG_WORD), *(map(cell_len, column[1:]) if is_number else ()), 1)
+        for column, word, is_number in zip(cells, words, numeric, strict=True)
     ]
-    widths = list(natural)
     if sum(least) > room:
-        return widths
+        return [min(width, max(_LONG_CELL, low)) for width, low in zip(natural, least, strict=True)]
+    widths = list(natural)
     while sum(widths) > room:
         _, widest = max((width, index) for index, width in enumerate(widths) if width > least[index])
         widths[widest] -= 1
     return widths
+
+
+def _broken(text: str, width: int) -> str:
+    """Break words that are longer than a column before one of ``+@|,/``, as names of methods and paths have them.
+
+    >>> _broken("rbf:gamma=2-sl+svm:C=1@logmel and nn", 16)
+    'rbf:gamma=2-sl +svm:C=1@logmel and nn'
+    """
+    from rich.cells import cell_len
+
+    words: list[str] = []
+    for word in text.split(" "):
+        words.append("")
+        for piece in re.split(r"(?<=.)(?=[+@|,/])", word) if cell_len(word) > width else [word]:
+            if words[-1] and cell_len(words[-1] + piece) > width:
+                words.append("")
+            words[-1] += piece
+    return " ".join(words)
 
 
 def _text(value: object) -> str:

@@ -130,6 +130,8 @@ def _existing(store: Path) -> Store:
 
 
 def _tables(found: Contents) -> Iterator[Table | str]:
+    from mirembed.statistics.metrics import metric_named
+
     yield Table(
         ["features", "state", "spec", "values", "recordings", "unused", "hours", "size", "shards", "computed by"],
         [
@@ -179,7 +181,8 @@ def _tables(found: Contents) -> Iterator[Table | str]:
         )
     if found.runs:
         runs = [line for run in found.runs for line in (run, *run.members)]
-        headlines = " or ".join(dict.fromkeys(run.metric for run in runs if run.metric)) or "score"
+        metrics = dict.fromkeys(run.metric for run in runs if run.metric)
+        headlines = " or ".join(metric_named(metric).label for metric in metrics) or "score"
         yield Table(
             ["run", "state", "dataset", "folds", "epochs", "seeds", f"mean {headlines}", "started (UTC)", "size"],
             [_run_row(run) for run in runs],

@@ -209,7 +209,7 @@ def _differences(runs: Sequence[RunRecord], found: Sequence[Family]) -> dict[str
         for part in ("features", "network", "learner"):
             values = {key: getattr(methods[key], part) for key in of_pair}
             if len({str(value) for value in values.values()}) > 1:
-                named = " and ".join(dict.fromkeys(method for _, method in reversed(of_pair)))
+                named = " and ".join(dict.fromkeys(method for _, method in sorted(of_pair)))
                 by_run = {number: None if value is None else str(value) for (number, _), value in values.items()}
                 known = settings.get(name := f"the {part} of {named}", (None,) * len(runs))
                 settings[name] = tuple(by_run.get(number, old) for number, old in enumerate(known, 1))

@@ -15,6 +15,7 @@ from mirembed.specs import Spec
 ALL, STACKED = "all", "stacked"
 
 _NAME = re.compile(r"[^\W_][\w.-]*")
+_UNNAMED = re.compile(r"combined(-\d+)?")
 _RESERVED = (ALL, STACKED, *NETWORK_BASELINES, *UNTRAINED_BASELINES)
 
 
@@ -51,8 +52,13 @@ class Combination:
             If it is malformed.
         """
         name, equals, rest = text.partition("=")
-        if not equals or not _NAME.fullmatch(name):  # the parameters of a similarity follow a colon
+        if not equals or set(name) & set(":|+@"):  # what follows a colon is a parameter of a similarity
             name, rest = "", text
+        elif not _NAME.fullmatch(name):
+            raise SpecError(
+                f"--combine {text}: a combined method cannot be named {name!r}; expected a letter or a digit, then "
+                "letters, digits, dots, hyphens and underscores"
+            )
         if name in _RESERVED or name.endswith("-sl") or name.startswith(FROM):
             raise SpecError(f"--combine {text}: a combined method cannot be named {name}; choose another name")
         stacked = rest == STACKED or rest.startswith(f"{STACKED}:")
@@ -75,6 +81,11 @@ class Combination:
             return text if member is None else str(replace(member, features=known.get(member.features or "")))
 
         return replace(self, members=tuple(map(renamed, self.members)))
+
+    @property
+    def shown(self) -> str:
+        """What the user wrote, without a name that `named` gave."""
+        return str(replace(self, name="") if _UNNAMED.fullmatch(self.name) else self)
 
     def __str__(self) -> str:
         start = f"{self.name}=" if self.name else ""
@@ -179,25 +190,33 @@ def with_combined(
         the name of another method.
     """
     found = {method.name: method for method in methods}
+    names_of_combined = {one.name for one in combinations}
     members: dict[str, list[str]] = {}
     for one in combinations:
         members[one.name] = []
         for text in one.members:
+            if text in names_of_combined and text not in found:
+                raise SpecError(f"--combine {one.shown}: the combined method {text} cannot be a member; omit it")
             method = _member(text, one, found, flags, read)
             found[method.name] = method
             members[one.name].append(method.name)
     every = [name for name, method in found.items() if method.approach.name != "chance"]
-    combined = []
+    combined: list[Method] = []
     for one in combinations:
         names = members[one.name] or every
         if one.name in found:
-            raise SpecError(f"--combine {one}: {one.name} is the name of another method; choose another name")
+            raise SpecError(f"--combine {one.shown}: {one.name} is the name of another method; choose another name")
         if len(names) < 2:
             there = names[0] if names else "chance, which cannot be a member"
-            raise SpecError(f"--combine {one}: expected at least two methods, not only {there}; add an --approach")
+            raise SpecError(
+                f"--combine {one.shown}: expected at least two methods, not only {there}; add an --approach"
+            )
         if len(set(names)) < len(names):
-            raise SpecError(f"--combine {one}: two members are the same method ({joined(names)}); give each once")
+            raise SpecError(f"--combine {one.shown}: two members are the same method ({joined(names)}); give each once")
         approach = Approach(one.name, members=tuple(names), stacked=one.stacked)
+        for other in combined:
+            if set(other.approach.members) == set(names) and other.approach.stacked == one.stacked:
+                raise SpecError(f"--combine {one.shown}: {other.name} combines the same methods; give one of the two")
         combined.append(Method(one.name, None, None, approach, None))
     return *found.values(), *combined
 
@@ -212,10 +231,11 @@ def _member(
     """Return the method that a member describes: one of those that are known, or a new one."""
     if text in known and text != "chance":
         return known[text]
-    where = f"--combine {combination}: {text}"
-    if text in (combination.name, "chance") or text.startswith(FROM):
-        expected = joined([name for name in known if name != "chance"], "or") or "a method"
-        raise SpecError(f"{where} cannot be a member; expected {expected}")
+    where = f"--combine {combination.shown}: {text}"
+    if text == "chance":
+        raise SpecError(f"{where} predicts without the audio, so it cannot be a member; omit it")
+    if text.startswith(FROM):
+        raise SpecError(f"{where} is not a method of this evaluation; give --from {text.removeprefix(FROM)}")
     given = Member.parse(text, flags["network"])
     approach = read(given.approach)
     takes = {"learner": approach.learns, "network": approach.takes_network, "features": approach.takes_features}

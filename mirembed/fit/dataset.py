@@ -251,7 +251,8 @@ def fit(
         if any(training.is_resumed for training in trainings):
             progress.note("resuming the interrupted fit")
         epochs = [training.epochs for training in trainings]
-        networks = "" if settings.ensemble == 1 else f" {counted(settings.ensemble * len(trainings), 'network')}"
+        n_networks = sum(training.job.ensemble for training in trainings if training.job.approach.trains)
+        networks = "" if n_networks == 1 else f" {counted(n_networks, 'network')}"
         description = f"training{networks} for {counted(settings.epochs, 'epoch')}" if any(epochs) else "fitting"
         done = _Trained([], {}, {})
         for _, one in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):

@@ -355,8 +355,7 @@ def neighbors(
     foreign = [seed for seed in found if seed.row is None or collection is not library]
     if learned_similarity(collection.provenance, registry) is None:
         progress.note(
-            f"{collection.model} learned no similarity; ranking by the {collection.similarity} similarity of its "
-            "embeddings"
+            f"{_why_unlearned(collection)}; ranking by the {collection.similarity} similarity of its embeddings"
         )
     limits = Limits.of(collection, exclude, max_per_artist, max_per_album, progress, writable=writable)
     values = collection.similarities(np.stack([seed.vector for seed in found]))
@@ -364,6 +363,14 @@ def neighbors(
     explain(collection, picked, top, limits, progress)
     tracks = [Neighbor(LibraryTrack.of(collection, row), tuple(values[:, row].tolist())) for row in picked.rows]
     return Neighbors(found, str(collection.similarity), tracks, picked.left_out, failures)
+
+
+def _why_unlearned(collection: Collection) -> str:
+    made = collection.provenance
+    methods = made["settings"].get("methods", [])
+    if any(method["name"] == made["approach"] and method.get("members") for method in methods):
+        return f"{collection.model} combines several methods and so has learned no single similarity"
+    return f"{collection.model} learned no similarity"
 
 
 def write_neighbors(path: Path, found: Neighbors, *, bom: bool = False) -> None:

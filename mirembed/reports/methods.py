@@ -307,8 +307,8 @@ def _predictions(run: RunRecord, described: _Plugins) -> str:
     sentences = []
     learners = [spec for spec, plugin in run.configuration["learners"].items() if plugin]
     if any(method.approach.learns for method in run.methods) and learners:
-        phrases = [described("learner", spec, run.configuration["learners"][spec]) for spec in learners]
-        sentences.append(f"Predictions were made from the embeddings of full tracks by {_listed(phrases)}.")
+        phrases = dict.fromkeys(described("learner", spec, run.configuration["learners"][spec]) for spec in learners)
+        sentences.append(f"Predictions were made from the embeddings of full tracks by {_listed([*phrases])}.")
     meanings = {
         "nn": "the predictions of the network's own output layer",
         "fl": "the embeddings of the network that was trained to predict the labels",
@@ -347,16 +347,16 @@ def _combined(run: RunRecord) -> list[str]:
         f"{_code(one.name)} averages the predictions of {_listed([_code(name) for name in one.approach.members])}"
         for one in combined
     ]
-    what = {
-        Classification: "Their probabilities of each class were averaged, and the most probable class was predicted",
-        Tags: "Their probabilities of each tag were averaged, and tags with a mean of at least 0.5 were predicted",
-        Regression: "Their predictions of each target were averaged",
+    averaged, predicted = {
+        Classification: ("probabilities of each class", ", and the most probable class was predicted"),
+        Tags: ("probabilities of each tag", ", and tags with a mean of at least 0.5 were predicted"),
+        Regression: ("predictions of each target", ""),
     }[type(run.task)]
     weights = "with equal weights"
     if any(one.approach.stacked for one in combined):
         which = "" if all(one.approach.stacked for one in combined) else " for the stacked ones; otherwise equal"
         weights = f"with weights from inner folds of the training tracks [@wolpert1992; @breiman1996]{which}"
-    return [f"{_listed(phrases)}.", f"{what}, {weights}."]
+    return [f"{_listed(phrases)}.", f"Their {averaged} were averaged {weights}{predicted}."]
 
 
 def _has_probabilities(run: RunRecord, method: Method) -> bool:
@@ -380,8 +380,11 @@ def _evaluation(run: RunRecord) -> str:
     if configuration["select"]:
         choices = [Choice.parse(text).name for text in configuration["select"]]
         inner = f"{configuration['inner_cv']} inner folds" if configuration["cv"] else "inner folds"
+        chosen = [*dict.fromkeys(one.method for one in run.selection)]
+        is_every = {method.name for method in run.methods if method.approach.learns} <= {*chosen}
+        of = f" of {_listed([_code(name) for name in chosen])}" if chosen and not is_every else ""
         sentences.append(
-            f"We chose {_listed([_code(name) for name in choices])} in each fold by the mean "
+            f"We chose {_listed([_code(name) for name in choices])}{of} in each fold by the mean "
             f"{metric_named(run.headline).label} over {inner} of its training tracks."
         )
     sentences.append(f"The main metric is {_measure(run)}.")

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mirembed.errors import StoreError
-from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length
+from mirembed.features.info import FeaturesInfo, FeaturesPart, common_length, distinct_parts
 from mirembed.hookspecs import Classification, Regression, Tags, Task
-from mirembed.progress import NO_PROGRESS, Progress, counted, first_names
+from mirembed.progress import NO_PROGRESS, Progress, counted, first_names, joined
 from mirembed.provenance import content_digest
 from mirembed.specs import Spec
 from mirembed.store.datasets import DatasetStore
@@ -171,7 +171,8 @@ def open_tracks(
     labeled = [track for track in stored if track.label is not None]
     if info.task is None or (stored and not labeled):
         raise StoreError(_why_unlabeled(info, len(stored)))
-    known = {part.digest: _read_index(store, part, info) for one in features for part in one.parts}
+    _check_stored(store, info, features)
+    known = {part.digest: _read_index(store, part) for part in distinct_parts(features)}
     having = {one.spec: [track for track in labeled if _has(track, one, known)] for one in features}
     extracted = [track for track in stored if all(_has(track, one, known) for one in features)]
     tracks = [track for track in extracted if track.label is not None]
@@ -220,18 +221,25 @@ def open_tracks(
     )
 
 
-def _read_index(store: Store, part: FeaturesPart, info: DatasetInfo) -> dict[str, _Frames]:
-    """Return what the store knows about the frames of each recording."""
-    shards = store.features(part)
-    if not shards.exists:
+def _check_stored(store: Store, info: DatasetInfo, features: Sequence[FeaturesInfo]) -> None:
+    """Refuse features that the store does not have, all in one message."""
+    lacking = [part for part in distinct_parts(features) if not store.features(part).exists]
+    if not lacking:
+        return
+    new, changed = [], []
+    for part in lacking:
         other = info.features.get(part.spec)
-        changed = other not in (None, shards.name)
-        lack = f"has the features {part.spec} only by other code or from another file ({other})"
-        raise StoreError(
-            f"the store {store.root} {lack if changed else f'does not have the features {part.spec}'}; run "
-            f"`mirembed extract --dataset {info.spec} --features {part.spec}`"
-        )
-    facts = shards.columns("n_frames", "frames_digest", "backend", "audio_hash")
+        if other in (None, store.features(part).name):
+            new.append(part.spec)
+        else:
+            changed.append(f"has the features {part.spec} only by other code or from another file ({other})")
+    lack = joined([*changed, *([f"does not have the features {joined(new)}"] if new else [])])
+    raise StoreError(f"the store {store.root} {lack}; run {_command(info, lacking)}")
+
+
+def _read_index(store: Store, part: FeaturesPart) -> dict[str, _Frames]:
+    """Return what the store knows about the frames of each recording."""
+    facts = store.features(part).columns("n_frames", "frames_digest", "backend", "audio_hash")
     return {recording: _Frames(*of_one) for recording, of_one in facts.items()}
 
 
@@ -273,7 +281,7 @@ def _why_none(
     return f"{message}; run {_command(info, lacking)}"
 
 
-def _command(info: DatasetInfo, features: Sequence[FeaturesInfo]) -> str:
+def _command(info: DatasetInfo, features: Sequence[FeaturesInfo | FeaturesPart]) -> str:
     flags = "".join(f" --features {one.spec}" for one in features)
     return f"`mirembed extract --dataset {info.spec}{flags}`"
 
