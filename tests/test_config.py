@@ -174,13 +174,15 @@ def test_the_paper_preset_has_all_approaches_and_the_repeated_splits():
 
 
 def test_the_best_preset_combines_networks_with_statistics_whose_learner_is_chosen():
-    [settings] = read_preset("best")
+    [settings] = read_preset("best", "regression")
     networks, statistics, combined = settings.methods
     assert combined.approach.members == (networks.name, statistics.name)
     assert (networks.approach.name, networks.features, str(networks.learner)) == ("rbf:gamma=2-sl", "logmel", "svm:C=1")
     assert (statistics.approach.name, statistics.features) == ("stats", "logmel+semitones+chroma")
     assert (settings.ensemble, settings.epochs, settings.checkpoint_every) == (5, 100, 0)
     settings.check()
+    for kind in ("classification", "tags"):
+        assert [one.methods[0].approach.name for one in read_preset("best", kind)] == ["rbf-sl"]
 
 
 def test_a_fit_takes_a_preset_of_one_evaluation_which_its_flags_override():

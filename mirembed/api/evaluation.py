@@ -18,6 +18,7 @@ from mirembed.api.words import (
     number_of,
     path_of,
     store_of,
+    task_kind,
     text_of,
     words_of,
 )
@@ -120,25 +121,29 @@ def plan(
 
     is_file = config is not None and (config.is_file() or config.suffix == ".toml")
     repeats = None if config is None or is_file else find_run(store.runs, str(config))
-    settings = _settings(given, where, config, repeats, preset)
+    settings = _settings(given, where, config, repeats, preset, store)
     of_preset = preset is not None and not given.get("dataset") and any(one.dataset for one in settings)
     runs = plan_experiment(settings, store, registry, all_needed=not of_preset, progress=progress)
     return Plan(store, registry, runs, repeats)
 
 
 def _settings(
-    given: Mapping[str, Any], where: str, config: Path | None, repeats: RunFolder | None, preset: str | None
+    given: Mapping[str, Any],
+    where: str,
+    config: Path | None,
+    repeats: RunFolder | None,
+    preset: str | None,
+    store: Store,
 ) -> list[Settings]:
     """Return the settings of the experiment file, overridden by the arguments that were given."""
     if config is not None and preset is not None:
         raise SpecError(f"--config {config} and --preset {preset} exclude each other; give one of them")
     if preset is not None:
-        settings = read_preset(preset)
+        updated = _preset(preset, given, where, store)
     elif config is not None:
-        settings = read_experiment(config if repeats is None else repeats.folder)
+        updated = [one.updated(given, where) for one in read_experiment(repeats.folder if repeats else config)]
     else:
-        settings = [Settings()]
-    updated = [one.updated(given, where) for one in settings]
+        updated = [Settings().updated(given, where)]
     of_training = [f"--{key}" for key in given if key in _OF_TRAINING]
     if of_training and not any(approach.model is None for one in updated for approach in one.used_approaches):
         raise SpecError(
@@ -146,6 +151,20 @@ def _settings(
             "--approach to train"
         )
     return updated
+
+
+def _preset(name: str, given: Mapping[str, Any], where: str, store: Store) -> list[Settings]:
+    """Return the settings of a preset for the tasks of the datasets, overridden by the arguments that were given."""
+    datasets = given.get("dataset") or ("",)
+    by_settings: dict[tuple[Settings, ...], list[str]] = {}
+    for dataset in [datasets] if isinstance(datasets, str) else datasets:
+        by_settings.setdefault(tuple(read_preset(name, task_kind(store, dataset))), []).append(dataset)
+    if len(by_settings) == 1:
+        [settings] = by_settings
+        return [one.updated(given, where) for one in settings]
+    return [
+        one.updated({**given, "dataset": some}, where) for settings, some in by_settings.items() for one in settings
+    ]
 
 
 def evaluate(

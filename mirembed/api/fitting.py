@@ -18,6 +18,7 @@ from mirembed.api.words import (
     number_of,
     plain,
     store_of,
+    task_kind,
     text_of,
     words_of,
 )
@@ -52,7 +53,9 @@ class Fits:
     models: list[FittedModel]
 
 
-def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, preset: str | None = None) -> Settings:
+def fit_settings(
+    given: Mapping[str, Any], where: str, *, transfers: bool, preset: str | None = None, kind: str | None = None
+) -> Settings:
     """Return the settings of a fit, checked.
 
     Parameters
@@ -65,6 +68,8 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
         Whether the network of a saved model is used, so that only a learner is fitted.
     preset : str or None
         Settings that come with mirembed, which ``given`` overrides.
+    kind : str or None
+        Of the task, see `mirembed.config.files.read_preset`.
 
     Raises
     ------
@@ -74,7 +79,7 @@ def fit_settings(given: Mapping[str, Any], where: str, *, transfers: bool, prese
     training = [f"--{name}" for name in (["preset"] if preset else []) + [*given] if name != "learner"]
     if transfers and training:
         raise SpecError(f"--from uses a network that is already trained; omit {', '.join(training)}")
-    first, *others = [Settings()] if preset is None else read_preset(preset)
+    first, *others = [Settings()] if preset is None else read_preset(preset, kind)
     if others:
         raise SpecError(
             f"--preset {preset}: it consists of several evaluations, not of one model; use `mirembed evaluate`"
@@ -297,18 +302,20 @@ def fit(
 
     words = words_of(fit, locals())
     number_of("seed", seed, least=0)  # an evaluation takes several
-    settings = fit_settings(given_words(words, NO_SETTINGS), "fit()", transfers=from_ is not None, preset=preset)
+    spec, workers = dataset_of(dataset), number_of("jobs", jobs)
+    texts = {"preset": preset, "name": name, "exclude": exclude, "command": command}
+    for word, text in texts.items():
+        if text is not None:
+            text_of(word, text)
+    kind = None if preset is None else task_kind(store_of(store), spec)
+    given, transfers = given_words(words, NO_SETTINGS), from_ is not None
+    settings = fit_settings(given, "fit()", transfers=transfers, preset=preset, kind=kind)
     saved = saved_methods(settings.methods)
     if len(saved) > 1:
         named = ", ".join(method.name for method in saved)
         raise SpecError(
             f"fit() fits one model, and this would fit {len(saved)} ({named}); call it once for each, or combine them"
         )
-    spec, workers = dataset_of(dataset), number_of("jobs", jobs)
-    texts = {"preset": preset, "name": name, "exclude": exclude, "command": command}
-    for word, text in texts.items():
-        if text is not None:
-            text_of(word, text)
     with prepare_trainings(), reporting(progress, RESUMES) as reported:
         registry, place = discover(reported.note), store_of(store, writable=True)
         fits = fit_models(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -11,10 +12,11 @@ from typing import Any, TypeAlias
 from mirembed.audio.files import printable
 from mirembed.config import defaults
 from mirembed.config.settings import flag, key
-from mirembed.errors import SpecError
+from mirembed.errors import SpecError, StoreError
 from mirembed.registry import Registry
 from mirembed.specs import Spec
 from mirembed.store import Store
+from mirembed.store.rows import task_to_json
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Iterable[PathLike]
@@ -44,6 +46,15 @@ def store_of(store: StoreLike, *, writable: bool = False) -> Store:
         store = os.environ.get("MIREMBED_STORE") or defaults.STORE
     path = path_of("store", store)
     return Store.writable(path) if writable else Store(path)
+
+
+def task_kind(store: Store, dataset: Spec | str | None) -> str | None:
+    """Return the kind of a stored dataset's task: ``classification``, ``tags`` or ``regression``; None if unknown."""
+    spec = Spec.parse(dataset) if isinstance(dataset, str) and dataset else dataset or None
+    with contextlib.suppress(StoreError):  # it is said later that there is none
+        task = store.find(spec if isinstance(spec, Spec) else None).info().task
+        return None if task is None else str(task_to_json(task)["kind"])
+    return None
 
 
 def path_of(name: str, value: Any) -> Path:

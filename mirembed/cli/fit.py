@@ -81,13 +81,15 @@ def fit(
         options.train_soon(context)
     with interruptible():
         from mirembed.api.fitting import NO_SETTINGS, fit_models, fit_settings, what_is_left
+        from mirembed.api.words import task_kind
         from mirembed.runs.selection import describe_values
         from mirembed.store import Store
 
     given = options.given_settings(context, leave_out=NO_SETTINGS)
-    settings = fit_settings(given, "the command line", transfers=from_ is not None, preset=preset)
-    registry = options.discover()
     place = Store.writable(store)
+    kind = None if preset is None else task_kind(place, dataset)
+    settings = fit_settings(given, "the command line", transfers=from_ is not None, preset=preset, kind=kind)
+    registry = options.discover()
     with ConsoleProgress() as progress:
         fits = fit_models(
             settings,

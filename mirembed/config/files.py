@@ -50,8 +50,14 @@ def read_experiment(path: Path) -> list[Settings]:
     ]
 
 
-def read_preset(name: str) -> list[Settings]:
+def read_preset(name: str, kind: str | None = None) -> list[Settings]:
     """Read a preset.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"classification", "tags", "regression"} or None
+        The task: a preset may have settings for some, in tables such as ``[task.tags]``.
 
     Raises
     ------
@@ -61,7 +67,9 @@ def read_preset(name: str) -> list[Settings]:
     known = presets()
     if name not in known:
         raise SpecError(f"--preset {name}: unknown preset; expected {' or '.join(known)}")
-    return parse_experiment(known[name], f"preset {name}")
+    content = _parse(known[name], f"preset {name}")
+    of_kind = content.pop("task", {}).get(kind, {})
+    return _settings(content | of_kind, f"preset {name}")
 
 
 def presets() -> dict[str, str]:
@@ -86,12 +94,19 @@ def parse_experiment(text: str, where: str) -> list[Settings]:
     SpecError
         If it is malformed.
     """
+    return _settings(_parse(text, where), where)
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        content = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{where} is not valid TOML: {error}") from error
+
+
+def _settings(content: dict[str, Any], where: str) -> list[Settings]:
     tables = content.pop("evaluation", [{}])
     if not (isinstance(tables, list) and tables and all(isinstance(table, Mapping) for table in tables)):
         raise SpecError(f"{where}: evaluation is {tables!r}; write [[evaluation]] above the settings of each")
