@@ -516,7 +516,7 @@ def test_the_command_prints_the_families_and_the_tracks(mirembed, store):
     accuracy, track = lines[0], lines[-1]
     assert accuracy[:5] == ["nn", "rbf-sl", "accuracy", "0.520", "0.930"]
     assert accuracy[5].startswith("-0.410 [-0.")
-    assert accuracy[-1] == "B is higher"
+    assert accuracy[-1].startswith("B is")
     assert "macro-F1" in [line[2] for line in lines]
     assert re.search(r"^primary: declared .*Holm.* 2 tests, 1 of 2 ", printed, re.MULTILINE)
     assert re.search(r"^classes: exploratory, ", printed, re.MULTILINE)

@@ -358,7 +358,7 @@ def test_features_that_do_not_hear_a_broken_file_are_kept(clip):
     plugins = registry(lookup=Lookup, x=type("Vector", (Levels,), {"hop": None}))
     found, sound = computed(plugins, "lookup+x", clip)
     assert (found["lookup"].shape, sound) == ((1, 3), None)
-    assert "it was cut" in found["x"]
+    assert "part of it is missing" in found["x"]
 
 
 def test_a_plugin_cannot_hide_that_a_file_is_broken(clip):
@@ -370,5 +370,5 @@ def test_a_plugin_cannot_hide_that_a_file_is_broken(clip):
                 return FRAMES
 
     clip.write_bytes(clip.read_bytes()[:-RATE])
-    with pytest.raises(AudioError, match="it was cut"):
+    with pytest.raises(AudioError, match="part of it is missing"):
         computed(registry(x=Hiding), "x", clip)
