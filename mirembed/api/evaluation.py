@@ -25,6 +25,7 @@ from mirembed.api.words import (
 from mirembed.config import Settings, read_experiment, read_preset
 from mirembed.errors import SpecError
 from mirembed.progress import Progress
+from mirembed.specs import Spec
 
 if TYPE_CHECKING:
     from mirembed.evaluate.estimate import Estimate
@@ -158,7 +159,8 @@ def _preset(name: str, given: Mapping[str, Any], where: str, store: Store) -> li
     datasets = given.get("dataset") or ("",)
     by_settings: dict[tuple[Settings, ...], list[str]] = {}
     for dataset in [datasets] if isinstance(datasets, str) else datasets:
-        by_settings.setdefault(tuple(read_preset(name, task_kind(store, dataset))), []).append(dataset)
+        kind = task_kind(store, Spec.parse(dataset) if dataset else None)
+        by_settings.setdefault(tuple(read_preset(name, kind)), []).append(dataset)
     if len(by_settings) == 1:
         [settings] = by_settings
         return [one.updated(given, where) for one in settings]

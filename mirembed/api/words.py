@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -48,13 +47,13 @@ def store_of(store: StoreLike, *, writable: bool = False) -> Store:
     return Store.writable(path) if writable else Store(path)
 
 
-def task_kind(store: Store, dataset: Spec | str | None) -> str | None:
+def task_kind(store: Store, dataset: Spec | None) -> str | None:
     """Return the kind of a stored dataset's task: ``classification``, ``tags`` or ``regression``; None if unknown."""
-    spec = Spec.parse(dataset) if isinstance(dataset, str) and dataset else dataset or None
-    with contextlib.suppress(StoreError):  # it is said later that there is none
-        task = store.find(spec if isinstance(spec, Spec) else None).info().task
-        return None if task is None else str(task_to_json(task)["kind"])
-    return None
+    try:
+        task = store.find(dataset).info().task
+    except StoreError:  # it is said later that there is none
+        return None
+    return None if task is None else str(task_to_json(task)["kind"])
 
 
 def path_of(name: str, value: Any) -> Path:

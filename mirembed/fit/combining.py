@@ -63,11 +63,7 @@ def combine_saved(
     names = method.approach.members
     members = {name: Model.load(folders[name], registry) for name in names}
     model = CombinedModel.of(members, weights, equalizing([embeddings[name] for name in names]))
-    chosen = {
-        f"{name} {choice}": value
-        for name, member in members.items()
-        for choice, value in member.provenance.get("selection", {}).get("chosen", {}).items()
-    }
+    chosen = {f"{name} {choice}": value for name, one in members.items() for choice, value in one.chosen.items()}
     model.provenance = {
         **provenance,
         "approach": method.name,

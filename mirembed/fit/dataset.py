@@ -351,17 +351,12 @@ def _save_combined(
 def _fitted(method: Method, model: AnyModel, folder: Path, path: Path) -> FittedModel:
     made = model.provenance
     weights = dict(zip(model.members, model.weights.tolist(), strict=True)) if isinstance(model, CombinedModel) else {}
-    return FittedModel(method.name, folder, path, made["loss"], made["notes"], _chosen(model), weights=weights)
-
-
-def _chosen(model: AnyModel) -> dict[str, str]:
-    """Return what was chosen for a model, by the name of the choice."""
-    return dict(model.provenance.get("selection", {}).get("chosen", {}))
+    return FittedModel(method.name, folder, path, made["loss"], made["notes"], model.chosen, weights=weights)
 
 
 def _of_network(model: Model) -> tuple[tuple[str, str], ...]:
     """Return what was chosen for the network of a model: models of a training with the same value share it."""
-    return tuple((name, value) for name, value in _chosen(model).items() if not name.startswith("learner."))
+    return tuple((name, value) for name, value in model.chosen.items() if not name.startswith("learner."))
 
 
 def _inner_folds(settings: Settings, tracks: Tracks, seed: int) -> NDArray[np.int64]:

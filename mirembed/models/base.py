@@ -21,6 +21,10 @@ TrackFrames: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[n
 """Frames ``[total_frames, values]``, and the first row and the number of frames of each track, both ``[n_tracks]``."""
 
 
+RECORDINGS = ("recordings", "learner_recordings", "audio_hashes", "learner_audio_hashes")
+"""Attributes of a model, and keys of its manifest, that say what it was fitted to."""
+
+
 class AnyModel(ABC):
     """Everything between the frames of a track and a prediction: a `Model` or a `CombinedModel`.
 
@@ -68,7 +72,7 @@ class AnyModel(ABC):
     @property
     def trained_on(self) -> frozenset[str]:
         """The recordings that a network or a learner was fitted to, and the digests of their decoded samples."""
-        return frozenset((*self.recordings, *self.learner_recordings, *self.audio_hashes, *self.learner_audio_hashes))
+        return frozenset(one for name in RECORDINGS for one in getattr(self, name))
 
     @abstractmethod
     def embed_sets(self, sets: Sequence[TrackFrames]) -> NDArray[np.float32]:
@@ -137,6 +141,11 @@ class AnyModel(ABC):
             If a learner's estimator fails.
         """
 
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What was chosen for it in inner folds, by the name of the choice."""
+        return dict(self.provenance.get("selection", {}).get("chosen", {}))
+
     def save(self, folder: Path) -> None:
         """Write the model as a new folder.
 
@@ -154,10 +163,7 @@ class AnyModel(ABC):
                 "features": [one.to_json() for one in self.feature_sets],
                 "units": self.units,
                 **self._write(temporary),
-                "recordings": list(self.recordings),
-                "learner_recordings": list(self.learner_recordings),
-                "audio_hashes": list(self.audio_hashes),
-                "learner_audio_hashes": list(self.learner_audio_hashes),
+                **{name: list(getattr(self, name)) for name in RECORDINGS},
                 "provenance": dict(self.provenance),
             }
             write_manifest(temporary, content)

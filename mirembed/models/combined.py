@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Regression, Tags
 from mirembed.models.averaging import Outputs, average
-from mirembed.models.base import AnyModel, TrackFrames
+from mirembed.models.base import RECORDINGS, AnyModel, TrackFrames
 from mirembed.models.model import Model
 from mirembed.models.saved import NETWORK, checked_manifest, identity, reading_model
 from mirembed.progress import joined
@@ -64,15 +64,15 @@ class CombinedModel(AnyModel):
 
     @classmethod
     def of(
-        cls, members: Mapping[str, Model], weights: NDArray[np.float64], exponents: NDArray[np.int64], **provenance: Any
+        cls, members: Mapping[str, Model], weights: NDArray[np.float64], exponents: NDArray[np.int64]
     ) -> CombinedModel:
         """Combine models that were fitted to the same tracks."""
 
         def merged(name: str) -> list[str]:
             return list(dict.fromkeys(one for member in members.values() for one in getattr(member, name)))
 
-        names = ("recordings", "learner_recordings", "audio_hashes", "learner_audio_hashes")
-        return cls(members, weights, exponents, **{name: merged(name) for name in names}, provenance=provenance)
+        fitted_to: dict[str, Any] = {name: merged(name) for name in RECORDINGS}
+        return cls(members, weights, exponents, **fitted_to)
 
     @property
     def feature_sets(self) -> tuple[FeaturesInfo, ...]:
@@ -155,16 +155,9 @@ class CombinedModel(AnyModel):
         """See `AnyModel`."""
         members = {one["name"]: Model.load(folder / one["folder"], registry) for one in manifest["members"]}
         arrays = load_file(folder / NETWORK)
-        found = cls(
-            members,
-            arrays["weights"],
-            arrays["exponents"],
-            tuple(manifest["recordings"]),
-            tuple(manifest["learner_recordings"]),
-            tuple(manifest["audio_hashes"]),
-            tuple(manifest["learner_audio_hashes"]),
-            {**manifest["provenance"], **identity(folder)},
-        )
+        fitted_to: dict[str, Any] = {name: tuple(manifest[name]) for name in RECORDINGS}
+        provenance = {**manifest["provenance"], **identity(folder)}
+        found = cls(members, arrays["weights"], arrays["exponents"], **fitted_to, provenance=provenance)
         described = [one.to_json() for one in found.feature_sets], found.units, found.task, len(found.weights)
         wanted = manifest["features"], manifest["units"], task_from_json(manifest["task"]), len(manifest["members"])
         if described != wanted:

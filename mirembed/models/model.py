@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save
 from mirembed.errors import ModelError, PluginError, UnknownNameError
 from mirembed.features.info import FeaturesInfo
 from mirembed.hookspecs import Classification, Estimator, Regression, Tags, Task
-from mirembed.models.base import AnyModel, TrackFrames
+from mirembed.models.base import RECORDINGS, AnyModel, TrackFrames
 from mirembed.models.baselines import InputStatistics, NoFeatures
 from mirembed.models.calibration import Calibration, decision_values, sigmoid, softmax
 from mirembed.models.estimators import dump_estimator, load_estimator
@@ -274,6 +274,7 @@ class Model(AnyModel):
             fused = provenance["settings"].get("engine") == "numba" and first.choice.fused is not None
         if network.units != manifest["units"]:
             raise ValueError(f"{network.units} units, not {manifest['units']}")
+        fitted_to: dict[str, Any] = {name: tuple(manifest[name]) for name in RECORDINGS}
         return cls(
             task=task_from_json(manifest["task"]),
             network=network,
@@ -283,10 +284,7 @@ class Model(AnyModel):
             estimator=load_estimator(folder / LEARNER, provenance["learner"], registry) if has_learner else None,
             scale=TargetScale(**part("scale")) if part("scale") else None,
             features=features,
-            recordings=tuple(manifest["recordings"]),
-            learner_recordings=tuple(manifest["learner_recordings"]),
-            audio_hashes=tuple(manifest["audio_hashes"]),
-            learner_audio_hashes=tuple(manifest["learner_audio_hashes"]),
+            **fitted_to,
             provenance=provenance,
             kernel=kernel,
             calibration=Calibration(**part("calibration")) if part("calibration") else None,
