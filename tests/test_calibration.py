@@ -191,6 +191,22 @@ def test_a_class_that_a_learner_does_not_know_is_as_unlikely_as_the_least_likely
     assert fit_slope(missing, labels) == pytest.approx(fit_slope(np.column_stack([known, known.min(axis=1)]), labels))
 
 
+def test_tracks_of_a_class_that_a_learner_did_not_know_say_nothing_of_its_slope():
+    """Inner folds that keep groups apart may leave out a class whose tracks are all of one group."""
+    X, y = draw(90, 4)
+    values = X[:, :4].astype(np.float64)
+    values[y == 3, 3] = np.nan
+    rest = y != 3
+    assert fit_slope(values, y) == fit_slope(values[rest], y[rest])
+
+
+def test_probabilities_survive_inner_folds_without_a_class():
+    X, y = draw(90, 3)
+    groups = np.where(y == 2, 0, 1 + np.arange(90) // 6)  # one group has all tracks of the class
+    fitted = fit("svm", X, y, groups)
+    assert probabilities(fitted, X, 3).max(axis=1).mean() > 0.6
+
+
 def test_a_sigmoid_is_the_most_likely_one():
     rng = np.random.default_rng(0)
     values = rng.normal(3, 50, 4000)

@@ -111,12 +111,13 @@ def fit_slope(values: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     Parameters
     ----------
     values : ndarray [n_tracks, n_classes]
-        NaN where the learner knew nothing of the class.
+        NaN where the learner knew nothing of the class. Tracks of such a class are left out.
     labels : ndarray [n_tracks]
     """
     from scipy.optimize import brentq
 
-    tested = ~np.isnan(values).all(axis=1)
+    of_own = values[np.arange(len(labels)), labels]
+    tested = ~np.isnan(of_own)  # a learner that did not know the class of a track cannot be right about it
     known, (n, n_classes) = _known(values[tested]), values[tested].shape
     spread = float(known.std()) if n else 0.0
     if not spread > 0 or n_classes < 2:
