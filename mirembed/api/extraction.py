@@ -135,6 +135,7 @@ def extract(
     from mirembed.extract import ExtractOptions, MaxFailures, features_to_extract
     from mirembed.extract import extract as run
     from mirembed.features.compute import create_features, unmatched_notes
+    from mirembed.features.info import distinct_parts
     from mirembed.store.file_tags import KnownFileTags
     from mirembed.workers import available_jobs
     from mirembed.workers.executor import executor as on_executor
@@ -159,7 +160,7 @@ def extract(
         features_infos = features_to_extract(
             registry, place.dataset(spec), [text_of("features", one) for one in wanted_features]
         )
-        parts = [part for one in features_infos for part in one.parts]
+        parts = distinct_parts(features_infos)
         if backend != "auto":  # otherwise each worker finds out for itself
             for part in parts:
                 create_features(registry, part, backend)

@@ -19,7 +19,7 @@ from mirembed.extract.failures import Failures
 from mirembed.extract.file_features import ExtractOptions, FileToExtract, prepare_extraction
 from mirembed.extract.limit import Limit
 from mirembed.extract.summary import Summary
-from mirembed.features.info import FeaturesInfo, FeaturesPart, resolve_features
+from mirembed.features.info import FeaturesInfo, FeaturesPart, distinct_parts, resolve_features
 from mirembed.hookspecs import Classification, Listing, Regression, Tags, Task, Track
 from mirembed.interruption import interruptible, raise_if_interrupted
 from mirembed.progress import NO_PROGRESS, Progress, counted
@@ -128,7 +128,7 @@ def extract(
         The store is busy, cannot be written, or holds another folder's tracks.
     """
     dataset = store.dataset(Spec.parse(spec))
-    parts = list({part.digest: part for one in features for part in one.parts}.values())
+    parts = distinct_parts(features)
     summary = Summary(listed=len(listing.tracks), absent=listing.absent)
     options = options or ExtractOptions()
     # The store knows most files of a dataset that it has, but hardly any of another one.
