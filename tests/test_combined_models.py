@@ -390,6 +390,7 @@ def here(library, tmp_path, monkeypatch) -> Path:
 
 def test_files_are_embedded_and_predicted_as_the_stored_frames_to_the_bit(here):
     model, elsewhere = load("both", store="s"), load(here / "s" / "models" / "both", store="empty")
+    assert model.member_weights == dict.fromkeys(model.loaded.members, pytest.approx(1 / len(model.loaded.members)))
     with workers_run():
         known, decoded = (one.embed("music", progress=False) for one in (model, elsewhere))
         np.testing.assert_array_equal(known.vectors, decoded.vectors)

@@ -89,6 +89,11 @@ class CombinedModel(AnyModel):
         """See `AnyModel`."""
         return any(member.may_fuse for member in self.members.values())
 
+    @property
+    def member_weights(self) -> dict[str, float]:
+        """See `AnyModel`."""
+        return dict(zip(self.members, self.weights.tolist(), strict=True))
+
     def embed_sets(self, sets: Sequence[TrackFrames]) -> NDArray[np.float32]:
         """See `AnyModel`."""
         by_features = {_key(one): tracks for one, tracks in zip(self.feature_sets, sets, strict=True)}
@@ -140,12 +145,12 @@ class CombinedModel(AnyModel):
 
     def _write(self, folder: Path) -> Mapping[str, Any]:
         described, digests = [], []
-        numbered = zip(self.members.items(), self.weights.tolist(), strict=True)
-        for number, ((name, member), weight) in enumerate(numbered, 1):
+        weights = self.member_weights
+        for number, (name, member) in enumerate(self.members.items(), 1):
             place = f"members/{number}-{slug(name)}"
             member.save(folder / place)
             digests.append(str(member.provenance["digest"]))
-            described.append({"name": name, "folder": place, "weight": weight})
+            described.append({"name": name, "folder": place, "weight": weights[name]})
         arrays = {"weights": self.weights, "exponents": self.exponents}
         (folder / NETWORK).write_bytes(save(arrays, {"members": " ".join(digests)}))
         return {"members": described}
