@@ -178,8 +178,7 @@ class _Tiles:
 
     def room(self, n_units: int) -> NDArray[np.float32]:
         """Return an array for embeddings in lanes: ``[n_tiles, n_units, LANES]``."""
-        [room] = _aligned((len(self.n_frames), n_units, LANES))
-        return room
+        return np.zeros((len(self.n_frames), n_units, LANES), np.float32)
 
     def by_track(self, in_lanes: NDArray[np.float32], n_units: int) -> NDArray[np.float32]:
         """Rearrange ``[n_tiles, n_units or more, LANES]`` to ``[n_tracks, n_units]``."""
