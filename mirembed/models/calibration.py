@@ -236,11 +236,10 @@ def _class_values(estimator: Estimator, X: NDArray[np.floating], n_classes: int)
 def of_pairs(values: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
     """Return a decision value for each class from those of an SVM for each pair of classes: their mean over the pairs.
 
-    If the log-odds of two classes are their decision value times a slope, the log-probabilities that are closest to all
-    log-odds (least squares) are these means times a slope (E. L. Allwein, R. E. Schapire & Y. Singer, Reducing
-    multiclass to binary, JMLR 1 (2000), decode with them). They say how sure the SVMs are, which their votes do not.
-    The SVM still predicts the class with the most votes: if that is another class than the one with the largest mean,
-    the two swap their means.
+    If the log-odds of two classes are proportional to their decision value, so are these means to the log-probabilities
+    that are closest to all log-odds (least squares); E. L. Allwein, R. E. Schapire & Y. Singer, Reducing multiclass to
+    binary, JMLR 1 (2000), decode with them. The SVM predicts the class with the most votes, though: if another class
+    has the largest mean, the two swap their means.
 
     >>> of_pairs(np.array([[0.1, 0.9, 0.5]]), 3)  # of classes 0 and 1, 0 and 2, 1 and 2
     array([[ 0.5,  0.2, -0.7]])
