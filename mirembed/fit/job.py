@@ -32,7 +32,7 @@ from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale, label_vectors, scale_for
 from mirembed.training.loop import Training, TrainingData, TrainingSettings, train_together
 from mirembed.training.network import PluginNetwork, one_thread
-from mirembed.training.network_checks import checked_module
+from mirembed.training.network_checks import check_with_engine
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.training.weights import Ensemble, NetworkWeights, OutputLayer
 
@@ -309,7 +309,10 @@ def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
 
 def _network(job: Job, registry: Registry) -> PluginNetwork:
     assert job.network is not None  # noqa: S101
-    return PluginNetwork.create(registry, Spec.parse(job.network))
+    network = PluginNetwork.create(registry, Spec.parse(job.network))
+    settings = job.settings
+    check_with_engine(network, job.inputs, settings.form, settings.engine, trained=job.approach.trains)
+    return network
 
 
 def _untrained_features(
@@ -324,10 +327,7 @@ def _untrained_features(
         tracks = data.frames, data.starts, data.lengths
         return InputStatistics.fit(*tracks, data.normalization, deltas=form.deltas, one_frame=one_frame)
     network = _network(job, registry)
-    modules = [
-        checked_module(network, job.inputs, settings.entropy, form, settings.engine, trained=False)
-        for settings in job.members
-    ]
+    modules = [network.seeded(job.inputs, settings.entropy) for settings in job.members]
     return _together([NetworkWeights.of(module, network.choice, job.inputs, registry) for module in modules])
 
 
