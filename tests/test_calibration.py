@@ -14,6 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from small_store import (
     evaluate,
@@ -178,6 +180,14 @@ def test_the_value_of_a_class_is_the_mean_of_those_of_svms_that_each_know_two_cl
     assert agree.mean() > 0.8
     found = decision_values(fitted.estimator, "it", task_of(4), others)
     np.testing.assert_allclose(found[agree], expected[agree], atol=2e-3)  # libsvm stops at a tolerance of 1e-3
+
+
+def test_an_svm_at_the_end_of_a_pipeline_decides_between_pairs_too():
+    X, y = draw(90, 3)  # three pairs, as many as classes
+    machine = make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo")).fit(X, y)
+    found = decision_values(machine, "it", task_of(3), X)
+    np.testing.assert_array_equal(found, of_pairs(machine.decision_function(X), 3))
+    np.testing.assert_array_equal(found.argmax(axis=1), machine.predict(X))
 
 
 def test_the_class_with_the_most_votes_swaps_its_value_with_the_largest():

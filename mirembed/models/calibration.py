@@ -224,13 +224,19 @@ def _class_values(estimator: Estimator, X: NDArray[np.floating], n_classes: int)
     found = np.asarray(method(X), np.float64)
     if found.ndim == 1 and len(classes) == 2:
         found = np.column_stack([-found, found])
-    elif getattr(estimator, "decision_function_shape", None) == "ovo":
+    elif _decides_between_pairs(estimator):
         found = of_pairs(found, len(classes))
     if found.shape != (len(X), len(classes)) or not np.isfinite(found).all():
         return None
     values = np.full((len(X), n_classes), np.nan)
     values[:, np.asarray(classes, np.int64)] = found
     return values
+
+
+def _decides_between_pairs(estimator: Any) -> bool:
+    while steps := getattr(estimator, "steps", None):  # of a pipeline
+        _, estimator = steps[-1]
+    return getattr(estimator, "decision_function_shape", None) == "ovo"
 
 
 def of_pairs(values: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
