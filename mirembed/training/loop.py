@@ -235,8 +235,12 @@ class Training:
             raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
         self._data, self._settings, self._checkpoint = data, settings, checkpoint
         self._similarity, self._label_similarity = similarity, label_similarity or similarity
-        seed, form = settings.entropy, settings.form
-        module = checked_module(network, form.inputs(data.frames.shape[1]), seed, form, settings.engine)
+        seed, form, inputs = settings.entropy, settings.form, settings.form.inputs(data.frames.shape[1])
+        resumes = checkpoint is not None and checkpoint.exists()
+        if resumes:  # it was checked when it began
+            module = network.seeded(inputs, seed)
+        else:
+            module = checked_module(network, inputs, seed, form, settings.engine)
         head = seeded_head(module.units, data.label_vectors.shape[1], seed) if similarity is None else None
         self.trained = Trained(module, head)
         parts = {"network": module} | ({} if head is None else {"head": head})
@@ -244,7 +248,7 @@ class Training:
         self._modules.train()
         trainable = (one for one in self._modules.parameters() if one.requires_grad)
         self._optimizer = make_optimizer(settings.optimizer, trainable)
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and resumes:
             self.trained.losses += _restore_checkpoint(checkpoint, self._modules, self._optimizer, settings.epochs)
         self._batch_loss = _batch_loss(data, head, similarity, label_similarity, settings.device)
         self._engine = make_engine(settings.engine, module, form, network.choice)
