@@ -294,6 +294,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         from mirembed.fit.resolve import choose_device
         from mirembed.training.engine import NetworkUse, choose_engine
         from mirembed.training.loop import TrainingSettings
+        from mirembed.training.network_checks import check_with_engine
         from mirembed.training.optimizer import resolve_optimizer
 
         resolve_optimizer(settings.optimizer)
@@ -301,6 +302,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
         engine = choose_engine(
             settings.engine, device, note, [NetworkUse(network.choice, "frames", n_values, self._form)]
         )
+        check_with_engine(network, self._form.inputs(n_values), self._form, engine)
         return TrainingSettings(
             epochs=settings.epochs,
             batch=settings.batch,

@@ -23,7 +23,7 @@ from mirembed.store.tracks import Tracks
 from mirembed.training.engine.self_check import check_claim
 from mirembed.training.excerpts import InputForm
 from mirembed.training.network import NetworkChoice, PluginNetwork, resolve_network
-from mirembed.training.network_checks import check_network, checked_module
+from mirembed.training.network_checks import check_network, check_with_engine
 
 NAME = r"network odd of mirembed-odd 1\.0"
 
@@ -186,8 +186,8 @@ def test_a_true_claim_is_accepted_and_used():
 def test_a_false_claim_is_an_error_that_names_the_plugin(change, fused, fact):
     claims = odd(like_gru(change), fused=fused)
     with pytest.raises(PluginError, match=rf"{NAME} says .*{fact}"):
-        checked_module(claims, 80, (0, 0), InputForm(), "numba")
-    checked_module(claims, 80, (0, 0), InputForm(), "torch")
+        check_with_engine(claims, 80, InputForm(), "numba")
+    check_with_engine(claims, 80, InputForm(), "torch")
 
 
 @pytest.mark.parametrize("fused", [True, (1,), (1, 0), [20, 10], (2.0, 1)])

@@ -104,6 +104,19 @@ def test_the_loss_compares_similarities_of_embeddings_with_those_of_labels(data)
     assert train(data, settings(1), Rbf(gamma=2.0), Cosine()).losses == [pytest.approx(expected, rel=1e-5)]
 
 
+def test_every_batch_is_compared_with_its_own_labels(data):
+    engine = TorchEngine(seeded("gru", 80, (0, 0)))
+    expected = 0.0
+    for rows, offsets in epoch_batches((0, 0), 0, data.lengths, 2):  # four of 2 tracks and one of 1
+        embeddings = engine.embed_excerpts(
+            data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization
+        )
+        labels = torch.from_numpy(data.label_vectors[rows])
+        expected += ((Rbf()(embeddings) - Rbf()(labels)) ** 2).sum().item()
+    trained = train(data, settings(1, batch=2, optimizer="sgd:lr=0"), Rbf())
+    assert trained.losses == [pytest.approx(expected / 9, rel=1e-5)]
+
+
 def test_the_loss_of_a_regression_baseline_is_the_squared_error_of_its_output_layer(data):
     targets = np.random.default_rng(0).uniform(size=(9, 2)).astype(np.float32)
     rows, embeddings = first_embeddings(data)
@@ -335,7 +348,7 @@ def odd(function: Callable[..., Any]) -> PluginSimilarity:
 )
 def test_the_error_names_the_similarity_that_misbehaves(data, function, message):
     with pytest.raises(PluginError, match=rf"odd:gamma=2 of mirembed-odd 1\.0 .*{message}"):
-        train(data, settings(1), odd(function))
+        train(data, settings(1), odd(function), Rbf())
 
 
 def test_the_error_names_the_similarity_of_labels_too(data):

@@ -119,6 +119,11 @@ class Model:
         return self.loaded.units
 
     @property
+    def member_weights(self) -> dict[str, float]:
+        """The weights of the members' predictions, by the members' names; empty unless the model is combined."""
+        return self.loaded.member_weights
+
+    @property
     def embeddings(self) -> Embeddings:
         """The embeddings of the tracks of its dataset, from the store."""
         from mirembed.api.store import stored_embeddings

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mirembed.config import Method
 from mirembed.fit.names import work_folder
 from mirembed.hookspecs import Regression
+from mirembed.models.baselines import InputStatistics
 from mirembed.models.combined import CombinedModel, equalizing
 from mirembed.models.model import Model
 from mirembed.registry import Registry
@@ -62,7 +63,8 @@ def combine_saved(
     """
     names = method.approach.members
     members = {name: Model.load(folders[name], registry) for name in names}
-    model = CombinedModel.of(members, weights, equalizing([embeddings[name] for name in names]))
+    learned = [not isinstance(member.network, InputStatistics) for member in members.values()]
+    model = CombinedModel.of(members, weights, equalizing([embeddings[name] for name in names], learned))
     chosen = {f"{name} {choice}": value for name, one in members.items() for choice, value in one.chosen.items()}
     model.provenance = {
         **provenance,

@@ -359,7 +359,7 @@ def _save_combined(
 
 def _fitted(method: Method, model: AnyModel, folder: Path, path: Path) -> FittedModel:
     made = model.provenance
-    weights = dict(zip(model.members, model.weights.tolist(), strict=True)) if isinstance(model, CombinedModel) else {}
+    weights = model.member_weights
     return FittedModel(method.name, folder, path, made["loss"], made["notes"], model.chosen, weights=weights)
 
 

@@ -33,7 +33,7 @@ from mirembed.training.excerpts import InputForm, Normalization
 from mirembed.training.labels import TargetScale, label_vectors, scale_for
 from mirembed.training.loop import Training, TrainingData, TrainingSettings, train_together
 from mirembed.training.network import PluginNetwork, one_thread
-from mirembed.training.network_checks import checked_module
+from mirembed.training.network_checks import check_with_engine
 from mirembed.training.similarity import PluginSimilarity
 from mirembed.training.weights import Ensemble, NetworkWeights, OutputLayer
 
@@ -171,8 +171,7 @@ class Job:
         first, found = self.checkpoint, []
         for epoch in checkpoints(self.settings.epochs, self.settings.checkpoint_every)[:-1]:
             path = None if first is None else first.with_suffix(f"{first.suffix}-{epoch}")
-            settings = replace(self.settings, epochs=epoch, checkpoint_every=0)
-            found.append(replace(self, settings=settings, checkpoint=path, calibrate=False))
+            found.append(replace(self, settings=replace(self.settings, epochs=epoch), checkpoint=path))
         return found
 
     @property
@@ -276,12 +275,12 @@ def fit_models(
         model = _new_model(job, data, scale, _untrained_features(job, registry, data))
         vectors = partial(model.embed, data.frames, data.starts, data.lengths)
         return fit_learners(job, registry, model, vectors, choose=choose)
-    choice = _network(job, registry).choice
+    plugin = _network(job, registry)
 
     def fit_trained(trainings: Sequence[Training], *, last: bool) -> Fitted:
         # To copies of the networks, with which training may continue.
         members = [one.trained for one in trainings]
-        network = _together([NetworkWeights.of(one.network, choice, job.inputs, registry) for one in members])
+        network = _together([NetworkWeights.of(one.network, plugin.choice, job.inputs, registry) for one in members])
         heads = [OutputLayer.of(one.head) for one in members if one.head is not None]
         model = _new_model(job, data, scale, network, OutputLayer.mean(heads) if heads else None)
         vectors = partial(model.embed, data.frames, data.starts, data.lengths)
@@ -292,10 +291,11 @@ def fit_models(
         if on_checkpoint is not None:
             on_checkpoint(epoch, fit_trained(trainings, last=False))
 
-    if on_checkpoint is not None:
+    with one_thread():
         for earlier in job.kept:
-            on_checkpoint(earlier.settings.epochs, fit_models(earlier, registry, choose=choose))
-    trainings = _train(job, registry, data, on_epoch, fit_checkpoint)
+            fit_checkpoint(_trainings(earlier, registry, data, plugin), earlier.settings.epochs)
+        trainings = _trainings(job, registry, data, plugin)
+        train_together(trainings, job.settings, on_epoch, partial(fit_checkpoint, trainings))
     fitted = fit_trained(trainings, last=True)
     notes = [note for one in trainings if (note := one.trained.note)]
     for trained in fitted.models.values():
@@ -304,10 +304,7 @@ def fit_models(
 
 
 def train_network(job: Job, registry: Registry, on_epoch: Callable[[int], None] = lambda epoch: None) -> None:
-    """Train the network of a job alone, up to its last checkpoint; `fit_models` then finds it trained.
-
-    If ``checkpoint_every`` is not 0, the network is also kept as it was at each of these checkpoints, and `fit_models`
-    passes them to its ``on_checkpoint``.
+    """Train the network of a job alone; `fit_models` finds it trained, at each checkpoint too.
 
     Parameters
     ----------
@@ -322,37 +319,26 @@ def train_network(job: Job, registry: Registry, on_epoch: Callable[[int], None] 
         See `fit_models`.
     """
     _require_code(job, registry)
+    data, _ = _read_training_tracks(job)
     kept = {earlier.settings.epochs: earlier.checkpoint for earlier in job.earlier}
-
-    def keep(trainings: Sequence[Training], epoch: int) -> None:
-        if (path := kept[epoch]) is not None:
-            trainings[0].keep(path)
-
-    _train(job, registry, _read_training_tracks(job)[0], on_epoch, keep)
+    with one_thread():
+        [training] = _trainings(job, registry, data, _network(job, registry))
+        train_together([training], job.settings, on_epoch, lambda epoch: training.keep(kept[epoch]))
 
 
-def _train(
-    job: Job,
-    registry: Registry,
-    data: TrainingData,
-    on_epoch: Callable[[int], None],
-    on_checkpoint: Callable[[Sequence[Training], int], None],
-) -> list[Training]:
-    """Train the networks of a job from their checkpoints to the last epoch."""
-    device, plugin = job.settings.device, _network(job, registry)
+def _trainings(job: Job, registry: Registry, data: TrainingData, network: PluginNetwork) -> list[Training]:
+    """Return the trainings of the networks of a job, each as its checkpoint left it."""
+    device = job.settings.device
     similarity, label_similarity = (
         None if spec is None else PluginSimilarity.create(registry, spec, device)
         for spec in (job.approach.similarity, job.approach.label_similarity)
     )
     if device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
-    with one_thread():
-        trainings = [
-            Training(data, plugin, settings, similarity, label_similarity, checkpoint)
-            for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
-        ]
-        train_together(trainings, job.settings, on_epoch, partial(on_checkpoint, trainings))
-    return trainings
+    return [
+        Training(data, network, settings, similarity, label_similarity, checkpoint)
+        for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
+    ]
 
 
 def _together(networks: Sequence[NetworkWeights]) -> NetworkWeights | Ensemble:
@@ -381,7 +367,10 @@ def _read_training_tracks(job: Job) -> tuple[TrainingData, TargetScale | None]:
 
 def _network(job: Job, registry: Registry) -> PluginNetwork:
     assert job.network is not None  # noqa: S101
-    return PluginNetwork.create(registry, Spec.parse(job.network))
+    network = PluginNetwork.create(registry, Spec.parse(job.network))
+    settings = job.settings
+    check_with_engine(network, job.inputs, settings.form, settings.engine, trained=job.approach.trains)
+    return network
 
 
 def _untrained_features(
@@ -396,10 +385,7 @@ def _untrained_features(
         tracks = data.frames, data.starts, data.lengths
         return InputStatistics.fit(*tracks, data.normalization, deltas=form.deltas, one_frame=one_frame)
     network = _network(job, registry)
-    modules = [
-        checked_module(network, job.inputs, settings.entropy, form, settings.engine, trained=False)
-        for settings in job.members
-    ]
+    modules = [network.seeded(job.inputs, settings.entropy) for settings in job.members]
     return _together([NetworkWeights.of(module, network.choice, job.inputs, registry) for module in modules])
 
 

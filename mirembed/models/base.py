@@ -70,6 +70,11 @@ class AnyModel(ABC):
         """Whether the fused engine may compute its embeddings."""
 
     @property
+    def member_weights(self) -> dict[str, float]:
+        """The weights of the members' predictions, by the members' names; empty unless the model is combined."""
+        return {}
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """The recordings that a network or a learner was fitted to, and the digests of their decoded samples."""
         return frozenset(one for name in RECORDINGS for one in getattr(self, name))

@@ -89,6 +89,11 @@ class CombinedModel(AnyModel):
         """See `AnyModel`."""
         return any(member.may_fuse for member in self.members.values())
 
+    @property
+    def member_weights(self) -> dict[str, float]:
+        """See `AnyModel`."""
+        return dict(zip(self.members, self.weights.tolist(), strict=True))
+
     def embed_sets(self, sets: Sequence[TrackFrames]) -> NDArray[np.float32]:
         """See `AnyModel`."""
         by_features = {_key(one): tracks for one, tracks in zip(self.feature_sets, sets, strict=True)}
@@ -140,12 +145,12 @@ class CombinedModel(AnyModel):
 
     def _write(self, folder: Path) -> Mapping[str, Any]:
         described, digests = [], []
-        numbered = zip(self.members.items(), self.weights.tolist(), strict=True)
-        for number, ((name, member), weight) in enumerate(numbered, 1):
+        weights = self.member_weights
+        for number, (name, member) in enumerate(self.members.items(), 1):
             place = f"members/{number}-{slug(name)}"
             member.save(folder / place)
             digests.append(str(member.provenance["digest"]))
-            described.append({"name": name, "folder": place, "weight": weight})
+            described.append({"name": name, "folder": place, "weight": weights[name]})
         arrays = {"weights": self.weights, "exponents": self.exponents}
         (folder / NETWORK).write_bytes(save(arrays, {"members": " ".join(digests)}))
         return {"members": described}
@@ -173,21 +178,26 @@ def load_model(folder: Path, registry: Registry) -> AnyModel:
         return kind.assemble(folder, manifest, registry)
 
 
-def equalizing(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
+def equalizing(embeddings: Sequence[NDArray[np.float32]], learned: Sequence[bool]) -> NDArray[np.int64]:
     """Return the exponents by which members count about the same in distances between embeddings.
 
     With them, the root mean square distance of the training tracks from their mean is between 0.71 and 1.41 (the square
-    roots of 1/2 and 2) for each member.
+    roots of 1/2 and 2) for each member. Those without a network have learned nothing about which tracks are similar, so
+    they are scaled to an eighth of that, and hardly count.
 
-    >>> equalizing([np.array([[-3], [3]], np.float32), np.array([[0.5], [0.0]], np.float32)]).tolist()
-    [-2, 2]
+    >>> tracks = np.array([[-3], [3]], np.float32), np.array([[0.5], [0.0]], np.float32)
+    >>> equalizing(tracks, [True, True]).tolist(), equalizing(tracks, [True, False]).tolist()
+    ([-2, 2], [-2, -1])
 
     Parameters
     ----------
     embeddings : sequence of ndarray [n_train, units], float32
         Of the training tracks, by each member.
+    learned : sequence of bool
+        Whether each member has a network.
     """
-    return np.array([_exponent(vectors.astype(np.float64)) for vectors in embeddings], np.int64)
+    pairs = zip(embeddings, learned, strict=True)
+    return np.array([_exponent(vectors.astype(np.float64)) - (0 if one else 3) for vectors, one in pairs], np.int64)
 
 
 def _exponent(vectors: NDArray[np.float64]) -> int:

@@ -24,7 +24,6 @@ from mirembed.training.advice import PATIENCE, after_divergence, constant_loss, 
 from mirembed.training.engine import make_engine
 from mirembed.training.excerpts import InputForm, Normalization, Stream, epoch_batches
 from mirembed.training.network import PluginNetwork, seeded_head, to_device, torch_draws
-from mirembed.training.network_checks import checked_module
 from mirembed.training.optimizer import Optimizer, make_optimizer
 from mirembed.training.similarity import PluginSimilarity
 
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from mirembed.training.network import EmbeddingModule
 
 CHECKPOINT_EPOCHS = 10
+
+_PAIRS = 2**18
+"""Pairs of labels that are compared at a time: many batches at once cost less than each alone."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ class Training:
     ----------
     data : TrainingData
     network : PluginNetwork
+        One that has passed `mirembed.training.network_checks.check_with_engine`.
     settings : TrainingSettings
     similarity, label_similarity : Similarity or None
         None for the baselines. Without ``label_similarity``, labels are compared by ``similarity``.
@@ -234,13 +237,9 @@ class Training:
         if similarity is not None and settings.batch < 2:
             raise SpecError(f"--batch {settings.batch}: learning a similarity takes batches of at least 2 tracks")
         self._data, self._settings, self._checkpoint = data, settings, checkpoint
-        self._similarity, self._label_similarity = similarity, label_similarity or similarity
-        seed, form, inputs = settings.entropy, settings.form, settings.form.inputs(data.frames.shape[1])
-        resumes = checkpoint is not None and checkpoint.exists()
-        if resumes:  # it was checked when it began
-            module = network.seeded(inputs, seed)
-        else:
-            module = checked_module(network, inputs, seed, form, settings.engine)
+        self._similarity = similarity
+        seed, form = settings.entropy, settings.form
+        module = network.seeded(form.inputs(data.frames.shape[1]), seed)
         head = seeded_head(module.units, data.label_vectors.shape[1], seed) if similarity is None else None
         self.trained = Trained(module, head)
         parts = {"network": module} | ({} if head is None else {"head": head})
@@ -248,9 +247,9 @@ class Training:
         self._modules.train()
         trainable = (one for one in self._modules.parameters() if one.requires_grad)
         self._optimizer = make_optimizer(settings.optimizer, trainable)
-        if checkpoint is not None and resumes:
+        if checkpoint is not None and checkpoint.exists():
             self.trained.losses += _restore_checkpoint(checkpoint, self._modules, self._optimizer, settings.epochs)
-        self._batch_loss = _batch_loss(data, head, similarity, label_similarity, settings.device)
+        self._loss = _Loss(data, head, similarity, label_similarity, settings)
         self._engine = make_engine(settings.engine, module, form, network.choice)
 
     @property
@@ -269,14 +268,17 @@ class Training:
             If the network or the similarity fails.
         """
         data, settings = self._data, self._settings
+        excerpt = settings.form.excerpt
+        batches = list(epoch_batches(settings.entropy, self.done, data.lengths, settings.batch, excerpt))
+        targets = self._loss.targets([rows for rows, _ in batches])
         total = torch.zeros((), device=settings.device)
         # Anew for each epoch, so that a resumed training draws what it would have drawn.
         with torch_draws([*settings.entropy, Stream.STEPS, self.done], settings.device):
-            for rows, offsets in _read_ahead(data, settings, self.done):
+            for (rows, offsets), target in zip(_read_ahead(data, batches, excerpt), targets, strict=True):
                 embeddings = self._engine.embed_excerpts(
                     data.frames, data.starts[rows], data.lengths[rows], offsets, data.normalization
                 )  # [batch, units]
-                loss = self._batch_loss(embeddings, rows)
+                loss = self._loss(embeddings, target)
                 with self._differentiating():
                     self._optimizer.step(loss)
                 total += loss.detach()
@@ -292,18 +294,18 @@ class Training:
         if self._checkpoint is not None and (self.done % CHECKPOINT_EPOCHS == 0 or self.done == self._settings.epochs):
             _save_checkpoint(self._checkpoint, self._modules, self._optimizer, self.trained.losses)
 
-    def keep(self, path: Path) -> None:
-        """Write a checkpoint that a training of so many epochs finds at its end; no training resumes from it."""
-        _save_checkpoint(path, self._modules, None, self.trained.losses)
+    def keep(self, path: Path | None) -> None:
+        """Write the network, as a checkpoint from which no training resumes that has more epochs."""
+        if path is not None:
+            _save_checkpoint(path, self._modules, None, self.trained.losses)
 
     def finish(self) -> None:
         """Note it if the network is no better than one that finds all pairs of tracks equally similar."""
-        data, settings, similarity = self._data, self._settings, self._label_similarity
-        if similarity is None or self.done < PATIENCE:
+        data, settings = self._data, self._settings
+        if self._similarity is None or self.done < PATIENCE:
             return
-        vectors = to_device(data.label_vectors, settings.device)
         batches = epoch_batches(settings.entropy, self.done - 1, data.lengths, settings.batch)
-        constant = constant_loss(similarity(vectors[rows]) for rows, _ in batches) / len(data.lengths)
+        constant = constant_loss(self._loss.targets([rows for rows, _ in batches])) / len(data.lengths)
         self.trained.note = unlearned(self.trained.losses, constant, settings.optimizer)
 
     def _differentiating(self) -> contextlib.AbstractContextManager[object]:
@@ -377,41 +379,59 @@ def train_together(
         one.finish()
 
 
-def _batch_loss(
-    data: TrainingData,
-    head: nn.Linear | None,
-    similarity: Similarity | None,
-    label_similarity: Similarity | None,
-    device: str,
-) -> Callable[[Tensor, NDArray[np.int64]], Tensor]:
-    """Return the loss as a function of ``embeddings [batch, units]`` of the training tracks ``rows [batch]``."""
-    label_vectors = to_device(data.label_vectors, device)
-    classes = to_device(data.label_vectors.argmax(axis=1), device) if isinstance(data.task, Classification) else None
+class _Loss:
+    """The loss of batches, of the embeddings ``[batch, units]`` and a target.
 
-    def loss(embeddings: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        if similarity is not None:
-            return similarity_loss(similarity(embeddings), (label_similarity or similarity)(label_vectors[rows]))
-        assert head is not None  # noqa: S101
-        outputs = head(embeddings)  # [batch, n_outputs]
-        if classes is not None:
-            return classification_loss(outputs, classes[rows])
-        return (tags_loss if isinstance(data.task, Tags) else regression_loss)(outputs, label_vectors[rows])
+    The target is the similarity of the labels, ``[batch, batch]``, or for the baselines the labels themselves.
+    """
 
-    return loss
+    def __init__(
+        self,
+        data: TrainingData,
+        head: nn.Linear | None,
+        similarity: Similarity | None,
+        label_similarity: Similarity | None,
+        settings: TrainingSettings,
+    ) -> None:
+        self._head, self._similarity = head, similarity
+        self._label_similarity, self._batch = label_similarity or similarity, settings.batch
+        self._labels = to_device(data.label_vectors, settings.device)
+        self._of_outputs: Callable[[Tensor, Tensor], Tensor] = regression_loss
+        if isinstance(data.task, Tags):
+            self._of_outputs = tags_loss
+        if isinstance(data.task, Classification):
+            self._of_outputs = classification_loss
+            if similarity is None:
+                self._labels = self._labels.argmax(dim=1)
+
+    def targets(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
+        """Yield the target of each batch; all are of one size, but for the last."""
+        if self._label_similarity is None:
+            yield from (self._labels[rows] for rows in batches)
+            return
+        *full, last = batches
+        at_once = max(1, _PAIRS // self._batch**2)
+        for first in range(0, len(full), at_once):
+            yield from self._label_similarity(self._labels[np.stack(full[first : first + at_once])])
+        yield self._label_similarity(self._labels[last])
+
+    def __call__(self, embeddings: Tensor, target: Tensor) -> Tensor:
+        if self._similarity is not None:
+            return similarity_loss(self._similarity(embeddings), target)
+        assert self._head is not None  # noqa: S101
+        return self._of_outputs(self._head(embeddings), target)
 
 
 def _read_ahead(
-    data: TrainingData, settings: TrainingSettings, epoch: int
+    data: TrainingData, batches: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], excerpt: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the batches of an epoch while the frames of the next ones are being read."""
-    excerpt = settings.form.excerpt
-    ahead = list(epoch_batches(settings.entropy, epoch, data.lengths, settings.batch, excerpt))
+    """Yield the rows and offsets of batches while the frames of the next ones are being read."""
     # An excerpt and, for its first difference, the frame before it.
-    first = [data.starts[rows] + np.maximum(offsets - 1, 0) for rows, offsets in ahead]
-    counts = [np.minimum(excerpt, data.lengths[rows] - offsets) + 1 for rows, offsets in ahead]
+    first = [data.starts[rows] + np.maximum(offsets - 1, 0) for rows, offsets in batches]
+    counts = [np.minimum(excerpt, data.lengths[rows] - offsets) + 1 for rows, offsets in batches]
     runs = list(zip(first, counts, strict=True))
     for number in reading_ahead(data.frames, runs):
-        yield ahead[number]
+        yield batches[number]
 
 
 def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer | None, losses: list[float]) -> None:

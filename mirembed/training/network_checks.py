@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,17 +22,16 @@ TOLERANCE = 1e-4
 """Largest difference of embeddings that should be equal, relative to the largest value; rounding makes about 1e-6."""
 
 
-def checked_module(
-    network: PluginNetwork, inputs: int, seed: Sequence[int], form: InputForm, engine: str, *, trained: bool = True
-) -> EmbeddingModule:
-    """Return a module whose initial weights depend on ``seed`` alone, after the checks of its network.
+def check_with_engine(
+    network: PluginNetwork, inputs: int, form: InputForm, engine: str, *, trained: bool = True
+) -> None:
+    """Check a network as `check_network` does, and that the fused engine, if it computes it, computes the same.
 
     Parameters
     ----------
     network : PluginNetwork
     inputs : int
         Values per frame of its input.
-    seed : sequence of int
     form : InputForm
     engine : {"numba", "torch"}
         The fused engine computes the network if it can and the network says so: whether that is true is checked too.
@@ -49,7 +47,6 @@ def checked_module(
     values = inputs // 2 if form.deltas else inputs
     if engine == "numba" and reason_against_fusing(network.choice, values, form) is None:
         check_claim(network, inputs)
-    return network.seeded(inputs, seed)
 
 
 def check_network(network: PluginNetwork, inputs: int, excerpt: int, *, trained: bool = True) -> None:
