@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ from mirembed.config.approaches import Approach
 from mirembed.errors import EvaluationError
 from mirembed.fit.calibrate import calibrated, inner_folds
 from mirembed.fit.job import Fitted, fit_models
-from mirembed.models.calibration import decision_values, fit_sigmoid, fit_slope
+from mirembed.models.calibration import decision_values, fit_sigmoid, fit_slope, of_pairs
 from mirembed.models.learners import FittedLearner, fit_learner
 from mirembed.models.model import Model
 from mirembed.registry import Plugin, Registry
@@ -59,6 +60,26 @@ class Memorizing(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+
+class ByPairs(SVC):
+    """Scikit-learn's SVC, whose decision value of a class is the mean of those of its pairs with other classes.
+
+    The predicted class swaps its value with the largest.
+    """
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        values = super().decision_function(X)
+        if values.ndim == 1:
+            return values
+        n = len(self.classes_)
+        of_pair = dict(zip(itertools.combinations(range(n), 2), values.T, strict=True))
+        found = np.zeros((len(X), n))
+        for a, b in itertools.permutations(range(n), 2):
+            found[:, a] += (of_pair[a, b] if a < b else -of_pair[b, a]) / (n - 1)
+        for row, predicted in zip(found, np.searchsorted(self.classes_, self.predict(X)), strict=True):
+            row[[row.argmax(), predicted]] = row[[predicted, row.argmax()]]
+        return found
 
 
 class Predicting(BaseEstimator):
@@ -132,16 +153,46 @@ def probabilities(fitted: FittedLearner, X: np.ndarray, n_classes: int) -> np.nd
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 5])
-@pytest.mark.parametrize(("learner", "reference"), [("svm", SVC()), ("svm:C=0.3,gamma=0.2", SVC(C=0.3, gamma=0.2))])
-def test_probabilities_agree_with_scikit_learn(learner, reference, n_classes):
+@pytest.mark.parametrize(("learner", "C", "gamma"), [("svm", 1.0, "scale"), ("svm:C=0.3,gamma=0.2", 0.3, 0.2)])
+def test_probabilities_agree_with_scikit_learn(learner, C, gamma, n_classes):
     """Its temperature has targets of 0 and 1, from which ours differ little where there are many tracks."""
     X, y = draw(1200, n_classes)
     folds = inner_folds(task_of(n_classes), y, None, 5, seed=SEED)
-    expected = CalibratedClassifierCV(reference, method="temperature", ensemble=False, cv=folds).fit(X, y)
+    machine = ByPairs(C=C, gamma=gamma, decision_function_shape="ovo")
+    expected = CalibratedClassifierCV(machine, method="temperature", ensemble=False, cv=folds).fit(X, y)
     others, _ = draw(40, n_classes, seed=1)
     found = probabilities(fit(learner, X, y), others, n_classes)
     np.testing.assert_allclose(found, expected.predict_proba(others), rtol=0, atol=0.01)
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_the_value_of_a_class_is_the_mean_of_those_of_svms_that_each_know_two_classes():
+    X, y = draw(90, 4)
+    others, _ = draw(40, 4, seed=1)
+    fitted = fit("svm:gamma=0.2", X, y)
+    expected = np.zeros((40, 4))
+    for a, b in itertools.permutations(range(4), 2):
+        pair = (y == a) | (y == b)
+        expected[:, a] += SVC(gamma=0.2).fit(X[pair], y[pair] == a).decision_function(others) / 3
+    agree = expected.argmax(axis=1) == fitted.estimator.predict(others)
+    assert agree.mean() > 0.8
+    found = decision_values(fitted.estimator, "it", task_of(4), others)
+    np.testing.assert_allclose(found[agree], expected[agree], atol=2e-3)  # libsvm stops at a tolerance of 1e-3
+
+
+def test_the_class_with_the_most_votes_swaps_its_value_with_the_largest():
+    values = np.array([[0.1, 0.1, -3.0]])  # class 0 wins two weak votes; the means are 0.1, -1.55 and 1.45
+    assert of_pairs(values, 3) == pytest.approx(np.array([[1.45, -1.55, 0.1]]))
+
+
+def test_embeddings_between_classes_get_less_certain_probabilities():
+    """Votes would be as sure of them as of all others."""
+    X, y = draw(90, 5)
+    fitted = fit("svm", X, y)
+    centers = np.stack([X[y == number].mean(axis=0) for number in range(5)])
+    between = (centers + np.roll(centers, 1, axis=0)) / 2
+    certain, uncertain = (probabilities(fitted, inputs, 5).max(axis=1).mean() for inputs in (centers, between))
+    assert certain > uncertain + 0.1
 
 
 def test_a_precomputed_kernel_gives_the_probabilities_of_scikit_learns_own():
@@ -149,7 +200,7 @@ def test_a_precomputed_kernel_gives_the_probabilities_of_scikit_learns_own():
     others, _ = draw(30, 3, seed=1)
     folds = inner_folds(task_of(3), y, None, 5, seed=SEED)
     gram = rbf_kernel(X.astype(np.float64), gamma=0.5)
-    machine = SVC(kernel="precomputed")
+    machine = ByPairs(kernel="precomputed", decision_function_shape="ovo")
     expected = CalibratedClassifierCV(machine, method="temperature", ensemble=False, cv=folds).fit(gram, y)
     found = probabilities(fit("svm:kernel=rbf:gamma=0.5", X, y), others, 3)
     reference = expected.predict_proba(rbf_kernel(others.astype(np.float64), X.astype(np.float64), gamma=0.5))

@@ -61,7 +61,7 @@ def test_each_tag_has_an_svc_of_its_own_against_the_rest(embeddings):
 def test_balanced_class_weights_make_rare_classes_and_tags_count_as_much_as_frequent_ones(embeddings):
     balanced = Svm(class_weight="balanced")
     classes = np.repeat([0, 1, 2], [20, 6, 4])
-    svc = SVC(class_weight={0: 30 / (3 * 20), 1: 30 / (3 * 6), 2: 30 / (3 * 4)})
+    svc = SVC(class_weight={0: 30 / (3 * 20), 1: 30 / (3 * 6), 2: 30 / (3 * 4)}, decision_function_shape="ovo")
     expected = svc.fit(embeddings, classes).decision_function(embeddings)
     fitted = balanced.estimator(CLASSES).fit(embeddings, classes)
     np.testing.assert_allclose(fitted.decision_function(embeddings), expected)

@@ -213,7 +213,10 @@ def decision_values(
 
 
 def _class_values(estimator: Estimator, X: NDArray[np.floating], n_classes: int) -> NDArray[np.float64] | None:
-    """Return ``decision_function``, or else ``predict_proba``, by class: ndarray ``[n_tracks, n_classes]``."""
+    """Return ``decision_function``, or else ``predict_proba``, by class: ndarray ``[n_tracks, n_classes]``.
+
+    Those of pairs of classes (``decision_function_shape="ovo"``) become one for each class, see `of_pairs`.
+    """
     method = getattr(estimator, "decision_function", None) or getattr(estimator, "predict_proba", None)
     classes = getattr(estimator, "classes_", None)
     if method is None or classes is None:
@@ -221,8 +224,44 @@ def _class_values(estimator: Estimator, X: NDArray[np.floating], n_classes: int)
     found = np.asarray(method(X), np.float64)
     if found.ndim == 1 and len(classes) == 2:
         found = np.column_stack([-found, found])
+    elif getattr(estimator, "decision_function_shape", None) == "ovo":
+        found = of_pairs(found, len(classes))
     if found.shape != (len(X), len(classes)) or not np.isfinite(found).all():
         return None
     values = np.full((len(X), n_classes), np.nan)
     values[:, np.asarray(classes, np.int64)] = found
     return values
+
+
+def of_pairs(values: NDArray[np.float64], n_classes: int) -> NDArray[np.float64]:
+    """Return a decision value for each class from those of an SVM for each pair of classes: their mean over the pairs.
+
+    If the log-odds of two classes are proportional to their decision value, so are these means to the log-probabilities
+    that are closest to all log-odds (least squares); E. L. Allwein, R. E. Schapire & Y. Singer, Reducing multiclass to
+    binary, JMLR 1 (2000), decode with them. The SVM predicts the class with the most votes, though: if another class
+    has the largest mean, the two swap their means.
+
+    >>> of_pairs(np.array([[0.1, 0.9, 0.5]]), 3)  # of classes 0 and 1, 0 and 2, 1 and 2
+    array([[ 0.5,  0.2, -0.7]])
+
+    Parameters
+    ----------
+    values : ndarray [n_tracks, n_pairs], float64
+        In the order of ``numpy.triu_indices``; positive for the first class of the pair.
+    n_classes : int
+        At least 3.
+
+    Returns
+    -------
+    ndarray [n_tracks, n_classes], float64
+    """
+    means, votes = np.zeros((len(values), n_classes)), np.zeros((len(values), n_classes), np.int64)
+    for of_pair, first, second in zip(values.T, *np.triu_indices(n_classes, 1), strict=True):
+        means[:, first] += of_pair
+        means[:, second] -= of_pair
+        votes[:, first] += of_pair > 0
+        votes[:, second] += of_pair <= 0
+    means /= n_classes - 1
+    rows, largest, predicted = np.arange(len(values)), means.argmax(axis=1), votes.argmax(axis=1)
+    means[rows, largest], means[rows, predicted] = means[rows, predicted], means[rows, largest]
+    return means

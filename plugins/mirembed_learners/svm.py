@@ -133,5 +133,6 @@ class Svm:
                 )
             estimator = MultiOutputRegressor(SVR(C=self.C, epsilon=self.epsilon, **kernel))
             return estimator
-        estimator = SVC(C=self.C, class_weight=self.class_weight, **kernel)
+        # By default, the decision values of more than two classes are votes, which hardly say how sure it is.
+        estimator = SVC(C=self.C, class_weight=self.class_weight, decision_function_shape="ovo", **kernel)
         return OneVsRestClassifier(estimator) if isinstance(task, Tags) else estimator
