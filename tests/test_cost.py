@@ -97,7 +97,7 @@ def test_the_cost_of_a_resumed_training_counts_all_sessions(tracks, tmp_path, mo
                 raise KeyboardInterrupt
 
         for index, argument in enumerate(arguments):
-            call = argument.argument
+            call = argument.argument.training
             yield workers.Done(index, fold.train_fold(call, on_epoch))
 
     with pytest.raises(KeyboardInterrupt):
@@ -116,12 +116,28 @@ def test_the_cost_of_a_resumed_training_counts_all_sessions(tracks, tmp_path, mo
     assert costs_to_json([part])["resumed"] == 1
 
 
-def test_an_interruption_before_the_cost_was_noted_counts_as_a_session_of_unknown_cost(tmp_path):
+def test_the_cost_of_an_unfinished_part_is_that_of_its_tasks_and_counts_the_latest_session(tmp_path):
     part = RunFolder(tmp_path).part("one")
-    assert part.read_cost(resumed=False) == Cost()
-    assert part.read_cost(resumed=True) == Cost(sessions=1)
-    part.write_cost(Cost(1.5, 1.0, 2**20, 1))
-    assert part.read_cost(resumed=True) == Cost(1.5, 1.0, 2**20, 1)
+    assert part.read_cost() == Cost()
+    part.write_cost("first", Cost(1.5, 1.0, 2**20, 1))
+    part.write_cost("second", Cost(1.0, 0.5, 2**21, 2))
+    assert part.read_cost("first") == Cost(1.5, 1.0, 2**20, 1)
+    assert part.read_cost() == Cost(2.5, 1.5, 2**21, 2)
+
+
+@pytest.mark.slow
+def test_an_interruption_before_the_cost_was_noted_counts_as_a_session_of_unknown_cost(tracks, tmp_path):
+    def interrupted(function, arguments, *_, **options):
+        def on_epoch(epoch):
+            if epoch == 12:
+                raise KeyboardInterrupt
+
+        yield workers.Done(0, fold.train_fold(arguments[0].argument.training, on_epoch))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tracks, tmp_path, "rbf-sl", how=interrupted, epochs=20)
+    found = run(tracks, tmp_path, "rbf-sl", epochs=20)
+    assert [row["sessions"] for row in read_table(found.folder / "cost.parquet").to_pylist()] == [2, 1, 1]
 
 
 @pytest.mark.slow

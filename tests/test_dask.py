@@ -134,6 +134,11 @@ def test_the_work_is_shared_by_the_workers(on_machines):
     assert len(processes) == 2
 
 
+def test_a_task_is_submitted_when_those_that_it_waits_for_are_done(on_machines):
+    after = {number: range(number + 1, 12) for number in range(11)}
+    assert [done.index for done in executor.run_on_cluster(double, range(12), after)] == [*range(12)][::-1]
+
+
 def test_an_exception_of_a_task_reaches_the_caller(on_machines):
     with pytest.raises(ValueError, match="3 is refused"):
         list(executor.run_on_cluster(fail, [3]))

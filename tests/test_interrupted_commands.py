@@ -115,7 +115,11 @@ CASES = (
     Case("tag m others --min-score 0 --write --store s", RESUMES, resumes=True),
     Case("duplicates m --store s --out copies.csv --force", RESUMES, resumes=True),
     Case("work"),
-    Case("evaluate --store s --cv 2 --epochs 20 --train-size 0.5|1 --keep-models --jobs 2", RESUMES, resumes=True),
+    Case(
+        "evaluate --store s --cv 2 --epochs 20 --train-size 0.5|1 --ensemble 2 --keep-models --jobs 2",
+        RESUMES,
+        resumes=True,
+    ),
     Case("export m --onnx m.onnx --card m.md --force --store s", STARTS_OVER),
     Case("playlist m --seed low/low-0.wav --store s --out list.m3u8 --force"),
     Case("similar m low/low-0.wav --store s --out similar.parquet --force"),

@@ -153,6 +153,14 @@ def test_a_task_whose_worker_is_killed_is_retried_once_and_alone(outcomes, tmp_p
     assert [*done[:2], done[3]] == [workers.Done(0, 1), workers.Done(1, 2), workers.Done(3, 4)]
 
 
+def test_a_task_starts_when_those_that_it_waits_for_are_over(run, tmp_path):
+    begun = tmp_path / "begun"
+    tasks = [("return", 0), ("kill once", tmp_path / "killed"), ("begin", begun), ("crash", 3), ("return", 4)]
+    order = [outcome.index for outcome in run(act, tasks, 3, after={0: [2, 4], 2: [1], 4: range(3, 4)})]
+    assert sorted(order) == [*range(5)]
+    assert order.index(1) < order.index(2) < order.index(0) > order.index(4) > order.index(3)
+
+
 @forked
 def test_the_reason_of_a_crash_names_the_exit_code_or_the_signal(outcomes):
     exited, crashed = outcomes([("exit", 3), ("crash", 0)])

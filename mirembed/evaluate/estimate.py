@@ -192,7 +192,7 @@ def _estimate_run(planned: PlannedRun, jobs: int, progress: Progress) -> Cost:
         epochs = [max(1, argument.job.epochs) for argument in arguments]
         measured = dict(run_trainings(_measure, arguments, epochs, 1, progress, description))
     parts = tuple(_cost(kind, group, measured[number]) for number, (kind, group) in enumerate(kinds.items()))
-    workers = min(jobs, len(trainings))
+    workers = min(jobs, sum(max(1, len(training.networks)) for training in trainings))
     return Cost(
         name=planned.describe(),
         trainings=sum(part.trainings * part.ensemble for part in parts if part.trained),

@@ -26,6 +26,7 @@ from mirembed.errors import SpecError, StoreError, UnknownNameError
 from mirembed.evaluate.fold import FoldTraining, embed_saved, train_fold
 from mirembed.evaluate.plan import PlannedRun, plan_run
 from mirembed.features.info import FeaturesInfo, split_spec
+from mirembed.fit.parallel import run_in_parallel
 from mirembed.fit.resolve import choose_device, choose_engine_for, describe_plugins, resolve_settings
 from mirembed.fit.saved import SavedNetwork, needed_features, open_saved, with_saved
 from mirembed.hookspecs import Split
@@ -408,11 +409,8 @@ def embed_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progre
 
 
 def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progress) -> None:
-    """Run the trainings that are not finished: the longest first, those without a network last.
-
-    So a worker that finds no network left to train has something to do while the others finish.
-    """
-    missing = sorted((one for one in trainings if not one.part.exists), key=_work, reverse=True)
+    """Run the trainings that are not finished."""
+    missing = [one for one in trainings if not one.part.exists]
     networks = [training for training in missing if training.job.approach.trains]
     description = "scoring methods without training"
     if networks:
@@ -422,14 +420,10 @@ def _run_missing(trainings: Sequence[FoldTraining], jobs: int, progress: Progres
         length = counted(networks[0].job.settings.epochs, "epoch")
         description = f"training {n_networks}{inner} for {length}"
     if missing:
-        epochs = [max(1, training.epochs) for training in missing]
-        for _ in run_trainings(train_fold, missing, epochs, jobs, progress, description):
+        resumed = [max(one.part.read_cost().sessions, int(one.is_resumed)) for one in missing]
+        missing = [replace(one, session=before + 1) for one, before in zip(missing, resumed, strict=True)]
+        for _ in run_in_parallel(train_fold, missing, jobs, progress, description):
             pass
-
-
-def _work(training: FoldTraining) -> int:
-    """Return how long a training takes, compared with others: the values that its networks see. 0 without a network."""
-    return training.epochs * len(training.job.rows) * training.job.features.values
 
 
 def _score_all(planned: PlannedRun, predictions: pa.Table) -> list[Scores]:

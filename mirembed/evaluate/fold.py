@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mirembed.fit.candidates import Selection
-from mirembed.fit.job import Fitted, Job
+from mirembed.fit.job import Fitted, Job, train_network
+from mirembed.fit.parallel import networks_apart
 from mirembed.fit.selection import fit_selected, inner_results, is_resumed, total_epochs
 from mirembed.fit.stacking import Stacking, out_of_fold
 from mirembed.hookspecs import Tags
@@ -81,6 +82,8 @@ class FoldTraining:
         What is chosen for its methods; None if nothing is.
     stacking : Stacking or None
         Inner folds that predict the training tracks; None if none of its methods is a member of a stacked one.
+    session : int
+        1, or more if it was interrupted and resumed.
     """
 
     job: Job
@@ -92,6 +95,7 @@ class FoldTraining:
     saved: SavedEmbeddings | None = None
     selection: Selection | None = None
     stacking: Stacking | None = None
+    session: int = 1
 
     @property
     def epochs(self) -> int:
@@ -114,6 +118,39 @@ class FoldTraining:
         """Whether an interrupted run has done part of it."""
         return is_resumed(self.job) or (self.stacking is not None and self.stacking.is_resumed(self.job))
 
+    @property
+    def networks(self) -> list[Job]:
+        """The networks to train before it; see `mirembed.fit.parallel`."""
+        return networks_apart(self.job, self.job, self.selection, self.stacking)
+
+    def train_network(self, network: Job, on_epoch: Callable[[int], None]) -> None:
+        """Train one of them, and note its cost."""
+        assert network.checkpoint is not None  # noqa: S101
+        costs = _Costs(self, network.checkpoint.name)
+
+        def note_epoch(epoch: int) -> None:
+            costs.note()
+            on_epoch(epoch)
+
+        train_network(network, Registry.discover(), note_epoch)
+        costs.note(now=True)
+
+
+class _Costs:
+    """Notes every few seconds what a task of a training costs, in case it is interrupted."""
+
+    def __init__(self, training: FoldTraining, task: str) -> None:
+        self._part, self._task, self._meter = training.part, task, Meter()
+        self._before = self._part.read_cost(task)
+        self._session = max(training.session, self._before.sessions + 1)
+        self._noted = self._meter.read()
+
+    def note(self, *, now: bool = False) -> None:
+        so_far = self._meter.read()
+        if now or so_far.wall_seconds - self._noted.wall_seconds > _COST_INTERVAL:
+            self._part.write_cost(self._task, replace(self._before + so_far, sessions=self._session))
+            self._noted = so_far
+
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     """Fit the models of a training, predict its test tracks at every checkpoint, and write its part of the run.
@@ -123,15 +160,10 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     if training.part.exists:
         return
     registry, job, part, stacking = Registry.discover(), training.job, training.part, training.stacking
-    meter, before = Meter(), part.read_cost(resumed=training.is_resumed)
-    noted = before
+    costs = _Costs(training, "fold")
 
     def note_epoch(epoch: int) -> None:
-        nonlocal noted
-        so_far = before + meter.read()
-        if so_far.wall_seconds - noted.wall_seconds > _COST_INTERVAL:  # what an interruption may leave uncounted
-            part.write_cost(so_far)
-            noted = so_far
+        costs.note()
         on_epoch(epoch)
 
     def write_checkpoint(final: Job, epoch: int, fitted: Fitted) -> None:
@@ -157,9 +189,11 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep, registry=registry)
         checkpoint_epoch = last if scores_checkpoints else None
         outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
-    part.write(outputs, before + meter.read(), processor(job.settings.device), list(selected.rows()), inner)
-    kept = [] if stacking is None else stacking.results(job)
-    for path in [inner_results(job), *kept, *(path for final, _ in selected.trainings for path in final.checkpoints)]:
+    costs.note(now=True)
+    part.write(outputs, part.read_cost(), processor(job.settings.device), list(selected.rows()), inner)
+    for final, _ in selected.trainings:
+        final.delete_checkpoints()
+    for path in [inner_results(job), *([] if stacking is None else stacking.results(job))]:
         if path is not None:
             path.unlink(missing_ok=True)
 

@@ -19,8 +19,9 @@ from mirembed.features.info import distinct_parts
 from mirembed.fit.calibrate import calibrated
 from mirembed.fit.candidates import Selection, draw_inner_folds, plan_candidates
 from mirembed.fit.combining import combine_saved, member_folders, saved_methods, stacked_members
-from mirembed.fit.job import Job, training_provenance
+from mirembed.fit.job import Job, train_network, training_provenance
 from mirembed.fit.names import checkpoint, obstacles, reserving, wanted_names
+from mirembed.fit.parallel import networks_apart, run_in_parallel
 from mirembed.fit.resolve import (
     choose_device,
     choose_engine_for,
@@ -49,7 +50,6 @@ from mirembed.store import EmbeddingRows, RecordingFacts, Store
 from mirembed.store.recordings import facts_of_frames
 from mirembed.store.tracks import Tracks
 from mirembed.training.labels import scale_for, undeclared
-from mirembed.workers.executor import run_trainings
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,16 @@ class _Training:
         """How many epochs it trains for, those of inner folds included."""
         n_folds = 0 if self.stacking is None else self.stacking.n_folds
         return total_epochs(self.job, self.selection) + n_folds * self.job.epochs
+
+    @property
+    def networks(self) -> list[Job]:
+        """The networks to train before it; see `mirembed.fit.parallel`."""
+        final = replace(self.job, settings=replace(self.job.settings, checkpoint_every=0))  # nothing is scored
+        return networks_apart(None if self.is_saved else final, self.job, self.selection, self.stacking)
+
+    def train_network(self, network: Job, on_epoch: Callable[[int], None]) -> None:
+        """Train one of them."""
+        train_network(network, Registry.discover(), on_epoch)
 
     @property
     def is_saved(self) -> bool:
@@ -250,12 +260,11 @@ def fit(
         ]
         if any(training.is_resumed for training in trainings):
             progress.note("resuming the interrupted fit")
-        epochs = [training.epochs for training in trainings]
         n_networks = sum(training.job.ensemble for training in trainings if training.job.approach.trains)
         networks = "" if n_networks == 1 else f" {counted(n_networks, 'network')}"
-        description = f"training{networks} for {counted(settings.epochs, 'epoch')}" if any(epochs) else "fitting"
+        description = f"training{networks} for {counted(settings.epochs, 'epoch')}" if n_networks else "fitting"
         done = _Trained([], {}, {})
-        for _, one in run_trainings(_fit_training, trainings, epochs, jobs, progress, description):
+        for one in run_in_parallel(_fit_training, trainings, jobs, progress, description):
             done.add(one)
         fitted = {model.approach: model for model in done.models}
         for method in saved:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from mirembed.config import Approach, Method, Settings
+from mirembed.config.selection import checkpoints
 from mirembed.features.info import FeaturesInfo
 from mirembed.fit.calibrate import calibrated
 from mirembed.hookspecs import Task
@@ -147,7 +148,8 @@ class Job:
     @property
     def members(self) -> list[TrainingSettings]:
         """The settings of each network."""
-        return [replace(self.settings, member=number) for number in range(self.ensemble)]
+        first = self.settings.member
+        return [replace(self.settings, member=number) for number in range(first, first + self.ensemble)]
 
     @property
     def checkpoints(self) -> list[Path | None]:
@@ -156,6 +158,32 @@ class Job:
         if first is None:
             return [None] * self.ensemble
         return [first, *(first.with_name(f"{first.stem}.{n}{first.suffix}") for n in range(1, self.ensemble))]
+
+    @property
+    def networks(self) -> list[Job]:
+        """The training of each network alone, from the same checkpoint; see `train_network`."""
+        each = zip(self.members, self.checkpoints, strict=True)
+        return [replace(self, settings=settings, checkpoint=path, ensemble=1) for settings, path in each]
+
+    @property
+    def earlier(self) -> list[Job]:
+        """The job that ends at each checkpoint before the last."""
+        first, found = self.checkpoint, []
+        for epoch in checkpoints(self.settings.epochs, self.settings.checkpoint_every)[:-1]:
+            path = None if first is None else first.with_suffix(f"{first.suffix}-{epoch}")
+            found.append(replace(self, settings=replace(self.settings, epochs=epoch), checkpoint=path))
+        return found
+
+    @property
+    def kept(self) -> list[Job]:
+        """Those of `earlier` whose networks `train_network` has kept."""
+        return [one for one in self.earlier if all(path is not None and path.exists() for path in one.checkpoints)]
+
+    def delete_checkpoints(self) -> None:
+        """Delete the checkpoints of all networks, and what `train_network` has kept."""
+        for path in (path for one in [self, *self.earlier] for path in one.checkpoints):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     @property
     def is_resumed(self) -> bool:
@@ -243,14 +271,13 @@ def fit_models(
     """
     _require_code(job, registry)
     data, scale = _read_training_tracks(job)
-    approach, device = job.approach, job.settings.device
-    if not approach.trains:
+    if not job.approach.trains:
         model = _new_model(job, data, scale, _untrained_features(job, registry, data))
         vectors = partial(model.embed, data.frames, data.starts, data.lengths)
         return fit_learners(job, registry, model, vectors, choose=choose)
     plugin = _network(job, registry)
 
-    def fit_trained(*, last: bool) -> Fitted:
+    def fit_trained(trainings: Sequence[Training], *, last: bool) -> Fitted:
         # To copies of the networks, with which training may continue.
         members = [one.trained for one in trainings]
         network = _together([NetworkWeights.of(one.network, plugin.choice, job.inputs, registry) for one in members])
@@ -260,27 +287,58 @@ def fit_models(
         losses = [float(np.mean(of_epoch)) for of_epoch in zip(*(one.losses for one in members), strict=True)]
         return fit_learners(job, registry, model, vectors, losses, last=last, choose=choose)
 
-    def fit_checkpoint(epoch: int) -> None:
+    def fit_checkpoint(trainings: Sequence[Training], epoch: int) -> None:
         if on_checkpoint is not None:
-            on_checkpoint(epoch, fit_trained(last=False))
+            on_checkpoint(epoch, fit_trained(trainings, last=False))
 
-    similarity, label_similarity = (
-        None if spec is None else PluginSimilarity.create(registry, spec, device)
-        for spec in (approach.similarity, approach.label_similarity)
-    )
-    if device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
     with one_thread():
-        trainings = [
-            Training(data, plugin, settings, similarity, label_similarity, checkpoint)
-            for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
-        ]
-        train_together(trainings, job.settings, on_epoch, fit_checkpoint)
-    fitted = fit_trained(last=True)
+        for earlier in job.kept:
+            fit_checkpoint(_trainings(earlier, registry, data, plugin), earlier.settings.epochs)
+        trainings = _trainings(job, registry, data, plugin)
+        train_together(trainings, job.settings, on_epoch, partial(fit_checkpoint, trainings))
+    fitted = fit_trained(trainings, last=True)
     notes = [note for one in trainings if (note := one.trained.note)]
     for trained in fitted.models.values():
         trained.provenance = {**trained.provenance, "notes": [*notes[:1], *trained.provenance["notes"]]}
     return fitted
+
+
+def train_network(job: Job, registry: Registry, on_epoch: Callable[[int], None] = lambda epoch: None) -> None:
+    """Train the network of a job alone; `fit_models` finds it trained, at each checkpoint too.
+
+    Parameters
+    ----------
+    job : Job
+        One of `Job.networks`.
+    on_epoch : callable
+        Called with the number of finished epochs.
+
+    Raises
+    ------
+    MirembedError
+        See `fit_models`.
+    """
+    _require_code(job, registry)
+    data, _ = _read_training_tracks(job)
+    kept = {earlier.settings.epochs: earlier.checkpoint for earlier in job.earlier}
+    with one_thread():
+        [training] = _trainings(job, registry, data, _network(job, registry))
+        train_together([training], job.settings, on_epoch, lambda epoch: training.keep(kept[epoch]))
+
+
+def _trainings(job: Job, registry: Registry, data: TrainingData, network: PluginNetwork) -> list[Training]:
+    """Return the trainings of the networks of a job, each as its checkpoint left it."""
+    device = job.settings.device
+    similarity, label_similarity = (
+        None if spec is None else PluginSimilarity.create(registry, spec, device)
+        for spec in (job.approach.similarity, job.approach.label_similarity)
+    )
+    if device.startswith("cuda"):
+        torch.use_deterministic_algorithms(True)
+    return [
+        Training(data, network, settings, similarity, label_similarity, checkpoint)
+        for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
+    ]
 
 
 def _together(networks: Sequence[NetworkWeights]) -> NetworkWeights | Ensemble:

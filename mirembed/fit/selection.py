@@ -258,6 +258,21 @@ class InnerTraining:
     job: Job
     test: NDArray[np.int64]
 
+    def key(self, epoch: int) -> str:
+        """Return the name of the scores after an epoch in the file of `inner_results`."""
+        return f"network {self.number}, inner fold {self.fold}, epoch {epoch}"
+
+
+def unfinished_inner_trainings(job: Job, selection: Selection) -> list[InnerTraining]:
+    """Return the trainings of `inner_trainings` that an interrupted `fit_selected` has not finished."""
+    kept = _kept_scores(job)
+    return [one for one in inner_trainings(job, selection) if one.key(job.settings.epochs) not in kept]
+
+
+def _kept_scores(job: Job) -> dict[str, dict[str, float | None]]:
+    path = inner_results(job)
+    return read_json(path) if path is not None and path.exists() else {}
+
 
 def inner_trainings(job: Job, selection: Selection) -> list[InnerTraining]:
     """Return the trainings that compare the candidates of a job; none if only learners are chosen."""
@@ -284,8 +299,7 @@ def _inner_scores(
     job: Job, selection: Selection, registry: Registry, on_epoch: Callable[[int], None]
 ) -> dict[tuple[Any, str, int], tuple[float, ...]]:
     """Train in the inner folds what is not finished; return the scores by network, name and epochs."""
-    path = inner_results(job)
-    kept: dict[str, dict[str, float | None]] = read_json(path) if path is not None and path.exists() else {}
+    path, kept = inner_results(job), _kept_scores(job)
     metric, frames = metric_named(selection.metric), job.frames
     found: dict[tuple[Any, str, int], tuple[float, ...]] = {}
     for order, inner in enumerate(inner_trainings(job, selection)):
@@ -293,26 +307,21 @@ def _inner_scores(
         def count(epoch: int, before: int = order * job.epochs) -> None:
             on_epoch(before + epoch)
 
-        def key(epoch: int, of: InnerTraining = inner) -> str:
-            return f"network {of.number}, inner fold {of.fold}, epoch {epoch}"
-
         def keep(epoch: int, fitted: Fitted, of: InnerTraining = inner) -> None:
             [model, *_] = fitted.models.values()
             vectors = model.embed(frames.open(), frames.starts[of.test], frames.lengths[of.test])
             scores = _score(job, metric, fitted, of.test, vectors)
-            kept[key(epoch, of)] = {name: _or_none(score) for name, score in scores.items()}
+            kept[of.key(epoch)] = {name: _or_none(score) for name, score in scores.items()}
             if path is not None:
                 write_json(path, kept)
 
-        if key(job.settings.epochs) not in kept:
+        if inner.key(job.settings.epochs) not in kept:
             fitted = fit_models(inner.job, registry, count, keep if inner.job.settings.checkpoint_every else None)
             keep(job.settings.epochs, fitted)
-            for checkpoint in inner.job.checkpoints:
-                if checkpoint is not None:
-                    checkpoint.unlink(missing_ok=True)
+            inner.job.delete_checkpoints()
         count(job.epochs)
         for one in inner.candidates:
-            score = kept[key(one.epochs)][one.name]
+            score = kept[inner.key(one.epochs)][one.name]
             place = one.network, one.name, one.epochs
             found[place] = (*found.get(place, ()), math.nan if score is None else score)
     return found

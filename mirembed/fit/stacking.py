@@ -83,6 +83,11 @@ class Stacking:
         first = job.checkpoint
         return [None if first is None else first.with_suffix(f".{number}.stacked") for number in range(self.n_folds)]
 
+    def unfinished(self, job: Job) -> list[Job]:
+        """Return the jobs of the inner folds that an interrupted `out_of_fold` has not finished."""
+        each = zip(self.jobs(job), self.results(job), strict=True)
+        return [of_fold for (of_fold, _), path in each if path is None or not path.exists()]
+
     def is_resumed(self, job: Job) -> bool:
         """Whether an interrupted `out_of_fold` has done part of a job."""
         kept = any(path is not None and path.exists() for path in self.results(job))
@@ -139,9 +144,7 @@ def out_of_fold(
             outputs = _of_inner_fold(of_fold, job.rows[test], registry, count, saved, among)
             if path is not None:
                 _keep(path, outputs)
-        for checkpoint in of_fold.checkpoints:
-            if checkpoint is not None:
-                checkpoint.unlink(missing_ok=True)
+        of_fold.delete_checkpoints()
         found.append(outputs)
         tested.append(test)
         count(job.epochs)

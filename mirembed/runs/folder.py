@@ -29,7 +29,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,20 +124,14 @@ class PartFolder:
             write_table(self.unfinished / f"{name}-{_EMBEDDINGS}", embeddings)
         write_table(self.unfinished / f"{name}-{PREDICTIONS}", predictions)
 
-    def read_cost(self, *, resumed: bool) -> Cost:
-        """Return the cost of an unfinished part so far.
+    def read_cost(self, task: str = "*") -> Cost:
+        """Return the cost of an unfinished part so far: of one of its tasks, or of all, with the latest session."""
+        found = [Cost(**read_json(path)) for path in sorted(self.unfinished.glob(f"{task}-{_COST}"))]
+        return replace(sum(found, Cost()), sessions=max((one.sessions for one in found), default=0))
 
-        Parameters
-        ----------
-        resumed : bool
-            Whether it was interrupted: if so, and nothing is known about the cost, a session of unknown cost counts.
-        """
-        path = self.unfinished / _COST
-        return Cost(**read_json(path)) if path.exists() else Cost(sessions=int(resumed))
-
-    def write_cost(self, cost: Cost) -> None:
-        """Note the cost of an unfinished part so far."""
-        write_json(self.unfinished / _COST, asdict(cost))
+    def write_cost(self, task: str, cost: Cost) -> None:
+        """Note the cost of a task of an unfinished part so far; ``sessions`` is the number of this one."""
+        write_json(self.unfinished / f"{task}-{_COST}", asdict(cost))
 
     def write(
         self,

@@ -248,7 +248,7 @@ class Training:
         trainable = (one for one in self._modules.parameters() if one.requires_grad)
         self._optimizer = make_optimizer(settings.optimizer, trainable)
         if checkpoint is not None and checkpoint.exists():
-            self.trained.losses += _restore_checkpoint(checkpoint, self._modules, self._optimizer)
+            self.trained.losses += _restore_checkpoint(checkpoint, self._modules, self._optimizer, settings.epochs)
         self._loss = _Loss(data, head, similarity, label_similarity, settings)
         self._engine = make_engine(settings.engine, module, form, network.choice)
 
@@ -290,9 +290,14 @@ class Training:
             )
 
     def save(self) -> None:
-        """Write the checkpoint after every tenth epoch, if there is to be one."""
-        if self._checkpoint is not None and self.done % CHECKPOINT_EPOCHS == 0:
+        """Write the checkpoint after every tenth epoch and the last one, if there is to be one."""
+        if self._checkpoint is not None and (self.done % CHECKPOINT_EPOCHS == 0 or self.done == self._settings.epochs):
             _save_checkpoint(self._checkpoint, self._modules, self._optimizer, self.trained.losses)
+
+    def keep(self, path: Path | None) -> None:
+        """Write the network, as a checkpoint from which no training resumes that has more epochs."""
+        if path is not None:
+            _save_checkpoint(path, self._modules, None, self.trained.losses)
 
     def finish(self) -> None:
         """Note it if the network is no better than one that finds all pairs of tracks equally similar."""
@@ -429,12 +434,13 @@ def _read_ahead(
         yield batches[number]
 
 
-def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer, losses: list[float]) -> None:
+def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer | None, losses: list[float]) -> None:
     """Replace a checkpoint: weights, the optimizer's state and the losses so far in one file."""
     from safetensors.torch import save
 
     tensors = {f"module.{name}": tensor for name, tensor in modules.state_dict().items()}
-    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state().items()}
+    if optimizer is not None:
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state().items()}
     content = save(
         # Copies, because weights that two layers share would be refused.
         {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()},
@@ -445,8 +451,8 @@ def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer, losse
         temporary.write_bytes(content)
 
 
-def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer) -> list[float]:
-    """Load a checkpoint into modules and optimizer, and return the losses of its epochs.
+def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer, epochs: int) -> list[float]:
+    """Load a checkpoint into modules and, before the last of ``epochs``, optimizer; return the losses of its epochs.
 
     Raises
     ------
@@ -463,7 +469,8 @@ def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer) ->
                 part, _, rest = name.partition(".")
                 parts[part][rest] = file.get_tensor(name)
         modules.load_state_dict(parts["module"])
-        optimizer.restore(parts["optimizer"])
+        if len(losses) < epochs:
+            optimizer.restore(parts["optimizer"])
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise StoreError(

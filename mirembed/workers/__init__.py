@@ -15,11 +15,12 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mirembed.errors import WorkerError
@@ -78,6 +79,21 @@ class Limits:
     kept: int | None = None
 
 
+def blocked_tasks(after: Mapping[int, Iterable[int]]) -> dict[int, set[int]]:
+    """Return the tasks that cannot start yet, and for each the tasks that it waits for."""
+    return {task: before for task, others in after.items() if (before := set(others))}
+
+
+def unblock(blocked: dict[int, set[int]], done: int) -> list[int]:
+    """Remove from ``blocked`` the tasks that wait for no other now that ``done`` is over, and return them."""
+    for before in blocked.values():
+        before.discard(done)
+    free = [task for task, before in blocked.items() if not before]
+    for task in free:
+        del blocked[task]
+    return free
+
+
 def available_jobs() -> int:
     """Return the number of cores that this process may use; it respects CPU affinity and container limits."""
     from joblib.externals.loky import cpu_count  # joblib's own returns 1 without a writable /dev/shm
@@ -91,6 +107,7 @@ def run(
     jobs: int,
     tick: Callable[[], None] = lambda: None,
     *,
+    after: Mapping[int, Iterable[int]] = MappingProxyType({}),
     per_worker: int = 1,
     limits: Limits | None = None,
     server: ForkServer | None = None,
@@ -106,6 +123,8 @@ def run(
         Number of worker processes; there are fewer if the limit of open files is low.
     tick : callable
         Called about four times a second while waiting.
+    after : mapping of int to iterable of int
+        Tasks that start only when those others are over; both are positions in ``arguments``.
     per_worker : int
         Tasks sent to a worker ahead of time; more than one keeps the workers busy while the caller is busy.
     limits : Limits or None
@@ -122,7 +141,7 @@ def run(
     most_files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most_files != resource.RLIM_INFINITY:
         jobs = max(1, min(jobs, (most_files - len([*Path("/dev/fd").iterdir()]) - _SPARE_FILES) // 2))
-    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server)
+    pool = _Pool(function, arguments, jobs, per_worker, limits or Limits(), server, blocked_tasks(after))
     thread = threading.Thread(target=pool.work, daemon=True)
     try:
         thread.start()
@@ -215,6 +234,8 @@ class _Pool:
     ----------
     outcomes : queue.SimpleQueue of Done, Crashed or Exception
         Its size is bounded: results wait in the workers until the caller takes them. Nothing follows an exception.
+    blocked : dict of int to set of int
+        See `blocked_tasks`.
     suspects : list of int
         Tasks whose worker was killed, perhaps because of another task; they are retried alone.
     stopped : bool
@@ -227,6 +248,7 @@ class _Pool:
     per_worker: int
     limits: Limits
     server: ForkServer | None
+    blocked: dict[int, set[int]]
     outcomes: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     suspects: list[int] = field(default_factory=list)
     workers: list[_Worker] = field(default_factory=list)
@@ -235,7 +257,7 @@ class _Pool:
     stopped: bool = False
 
     def __post_init__(self) -> None:
-        self.waiting = list(range(len(self.arguments)))[::-1]
+        self.waiting = [task for task in range(len(self.arguments)) if task not in self.blocked][::-1]
 
     def work(self) -> None:
         """Keep the workers busy until every task has an outcome."""
@@ -257,6 +279,8 @@ class _Pool:
                     worker.finish()
 
     def _put(self, outcome: Done[Any] | Crashed | Exception) -> None:
+        if not isinstance(outcome, Exception):
+            self.waiting += unblock(self.blocked, outcome.index)
         while self.outcomes.qsize() >= max(2, self.per_worker * self.jobs) and not self.stopped:
             time.sleep(0.01)
         self.outcomes.put(outcome)

@@ -12,13 +12,13 @@ thread, keeps arguments in a worker that may die with them, and waits forever fo
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic
 
 import numpy as np
@@ -28,7 +28,7 @@ from mirembed.errors import SpecError, WorkerError
 from mirembed.interruption import interruptible
 from mirembed.progress import Progress
 from mirembed.provenance import core_code, versions
-from mirembed.workers import Argument, Crashed, Done, Result
+from mirembed.workers import Argument, Crashed, Done, Result, blocked_tasks, unblock
 from mirembed.workers.processes import ForkServer, forkserver
 
 EXECUTORS = ("local", "dask")
@@ -122,7 +122,11 @@ def n_threads() -> int:
     return sum(client.ncores().values())
 
 
-def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[Argument]) -> Iterator[Done[Result]]:
+def run_on_cluster(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    after: Mapping[int, Iterable[int]] = MappingProxyType({}),
+) -> Iterator[Done[Result]]:
     """Call ``function`` on every argument in the workers of the cluster, and yield the results as they arrive.
 
     If a worker is lost, another one repeats its tasks; they must allow that.
@@ -132,6 +136,8 @@ def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[A
     function : callable
         A module-level function.
     arguments : sequence
+    after : mapping of int to iterable of int
+        See `mirembed.workers.run`.
 
     Raises
     ------
@@ -143,24 +149,29 @@ def run_on_cluster(function: Callable[[Argument], Result], arguments: Sequence[A
     from distributed import as_completed
 
     client = _client()
-    waiting = iter(enumerate(arguments))
+    blocked = blocked_tasks(after)
+    waiting = [task for task in range(len(arguments)) if task not in blocked][::-1]
     expected = _installed()
     submitted: dict[Any, int] = {}
 
-    def submit(number: int) -> list[Any]:
+    def submit() -> list[Any]:
+        tasks = [waiting.pop() for _ in range(min(len(waiting), most - len(submitted)))]
         # pure=False: equal arguments are different tasks.
-        new = {client.submit(_call, function, a, expected, pure=False): i for i, a in itertools.islice(waiting, number)}
+        new = {client.submit(_call, function, arguments[i], expected, pure=False): i for i in tasks}
         submitted.update(new)
         return list(new)
 
-    completed = as_completed(submit(_TASKS_PER_THREAD * n_threads()), loop=client.loop)
+    most = _TASKS_PER_THREAD * n_threads()
+    completed = as_completed(submit(), loop=client.loop)
     try:
         while submitted:
             with interruptible():
                 future = next(completed)
                 result = _result(future)
-            completed.update(submit(1))
-            yield Done(submitted.pop(future), result)
+            task = submitted.pop(future)
+            waiting += unblock(blocked, task)
+            completed.update(submit())
+            yield Done(task, result)
     finally:
         client.cancel(list(submitted))
 
@@ -240,6 +251,7 @@ def run_trainings(
     jobs: int,
     progress: Progress,
     description: str,
+    after: Mapping[int, Iterable[int]] = MappingProxyType({}),
 ) -> Iterator[tuple[int, Result]]:
     """Call ``function(argument, on_epoch)`` for each argument in worker processes, and yield ``(index, result)``.
 
@@ -257,6 +269,8 @@ def run_trainings(
         Number of worker processes; the results do not depend on it.
     progress : Progress
     description : str
+    after : mapping of int to iterable of int
+        See `mirembed.workers.run`.
 
     Raises
     ------
@@ -273,9 +287,10 @@ def run_trainings(
 
         calls = [_Training(function, argument, index, path) for index, argument in enumerate(arguments)]
         if is_cluster():
-            outcomes = _run_on_cluster(calls)
+            outcomes = _run_on_cluster(calls, after)
         else:
-            outcomes = workers.run(_train, calls, jobs, tick, server=stack.enter_context(forkserver(_LOAD)))
+            server = stack.enter_context(forkserver(_LOAD))
+            outcomes = workers.run(_train, calls, jobs, tick, after=after, server=server)
         # Closed first: the workers end before the process that forked them.
         for outcome in stack.enter_context(contextlib.closing(outcomes)):
             if isinstance(outcome, Crashed):
@@ -301,10 +316,10 @@ def _train(call: _Training[Argument, Result]) -> Result:
 
 
 def _run_on_cluster(
-    calls: Sequence[_Training[Argument, Result]],
+    calls: Sequence[_Training[Argument, Result]], after: Mapping[int, Iterable[int]]
 ) -> Generator[Done[Result] | Crashed, None, None]:
     remote = [replace(call, counters=None, folder=Path.cwd()) for call in calls]
-    for done in run_on_cluster(_train_isolated, remote):
+    for done in run_on_cluster(_train_isolated, remote, after):
         yield replace(done.result, index=done.index)
 
 
