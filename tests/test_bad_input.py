@@ -716,10 +716,10 @@ def test_extract_on_a_full_disk_keeps_the_store_and_continues_later(mirembed, st
     ("command", "size", "place"),
     [
         (["fit"], 20_000, "cache/folder/"),
-        (["fit", "--epochs", 1, "--engine", "torch"], 100_000, "models/folder-rbf-sl-2"),
+        (["fit", "--epochs", 1, "--engine", "torch"], 100_000, "models/"),
         (["evaluate", "--cv", 2, "--epochs", 10, "--engine", "torch"], 100_000, "runs/folder-"),
     ],
-    ids=["frames", "model", "checkpoint"],
+    ids=["frames", "fit", "evaluate"],
 )
 def test_training_on_a_full_disk_keeps_the_store(mirembed, store, features, command, size, place):
     shutil.rmtree(store / "cache")
