@@ -167,7 +167,7 @@ class Job:
 
     @property
     def earlier(self) -> list[Job]:
-        """The job that ends at each checkpoint before the last."""
+        """A job for each checkpoint before the last: it ends there."""
         first, found = self.checkpoint, []
         for epoch in checkpoints(self.settings.epochs, self.settings.checkpoint_every)[:-1]:
             path = None if first is None else first.with_suffix(f"{first.suffix}-{epoch}")
@@ -304,7 +304,7 @@ def fit_models(
 
 
 def train_network(job: Job, registry: Registry, on_epoch: Callable[[int], None] = lambda epoch: None) -> None:
-    """Train the network of a job alone; `fit_models` finds it trained, at each checkpoint too.
+    """Train the network of a job alone, and keep it at each checkpoint, so that `fit_models` need not train it.
 
     Parameters
     ----------

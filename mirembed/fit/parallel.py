@@ -1,6 +1,6 @@
 """Trainings of several networks on all cores: each network is trained by a task of its own, before they are used.
 
-So the networks of an ensemble and those of inner folds keep as many workers busy as there are.
+So the networks of an ensemble, and those of inner folds, can keep all workers busy.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def networks_apart(final: Job | None, job: Job, selection: Selection | None, sta
         trained already.
     job : Job
     selection, stacking
-        Of the job; their inner folds train networks, too.
+        Of the job; networks are trained in their inner folds, too.
     """
     jobs = [] if stacking is None else stacking.unfinished(job)
     if selection is not None and selection.of_network:

@@ -295,7 +295,7 @@ class Training:
             _save_checkpoint(self._checkpoint, self._modules, self._optimizer, self.trained.losses)
 
     def keep(self, path: Path | None) -> None:
-        """Write the network, as a checkpoint from which no training resumes that has more epochs."""
+        """Write the network as a checkpoint from which a training with more epochs cannot resume."""
         if path is not None:
             _save_checkpoint(path, self._modules, None, self.trained.losses)
 
@@ -380,7 +380,7 @@ def train_together(
 
 
 class _Loss:
-    """The loss of batches, of the embeddings ``[batch, units]`` and a target.
+    """The loss of a batch, from its embeddings ``[batch, units]`` and its target.
 
     The target is the similarity of the labels, ``[batch, batch]``, or for the baselines the labels themselves.
     """
@@ -405,7 +405,7 @@ class _Loss:
                 self._labels = self._labels.argmax(dim=1)
 
     def targets(self, batches: Sequence[NDArray[np.int64]]) -> Iterator[Tensor]:
-        """Yield the target of each batch; all are of one size, but for the last."""
+        """Yield the target of each batch; all but the last have the same size."""
         if self._label_similarity is None:
             yield from (self._labels[rows] for rows in batches)
             return
@@ -452,7 +452,7 @@ def _save_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer | None
 
 
 def _restore_checkpoint(path: Path, modules: nn.Module, optimizer: Optimizer, epochs: int) -> list[float]:
-    """Load a checkpoint into modules and, before the last of ``epochs``, optimizer; return the losses of its epochs.
+    """Load a checkpoint into modules and, unless all ``epochs`` are done, optimizer; return the losses of its epochs.
 
     Raises
     ------

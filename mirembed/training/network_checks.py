@@ -25,7 +25,7 @@ TOLERANCE = 1e-4
 def check_with_engine(
     network: PluginNetwork, inputs: int, form: InputForm, engine: str, *, trained: bool = True
 ) -> None:
-    """Check a network as `check_network` does, and that the fused engine, if it computes it, computes the same.
+    """Check a network as `check_network` does; if the fused engine computes it, check that the results are the same.
 
     Parameters
     ----------
