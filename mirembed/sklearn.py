@@ -206,10 +206,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
             network = PluginNetwork.create(registry, Spec.parse(settings.network[0]))
             training = self._training(settings, network, frames.shape[1], progress.note)
             [approach] = settings.approaches
-            similarity, of_labels = (
-                None if spec is None else PluginSimilarity.create(registry, spec, training.device)
-                for spec in (approach.similarity, approach.label_similarity)
-            )
+            similarities = PluginSimilarity.of_approach(registry, approach, training.device)
             vectors = label_vectors(self.task_, labels, scale_for(self.task_, labels))
             data = TrainingData(frames, starts, lengths, self.task_, vectors, self._normalization)
             progress.start(f"training for {settings.epochs} epochs", settings.ensemble * settings.epochs)
@@ -222,7 +219,7 @@ class SimilarityEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Bas
 
                 with one_thread():
                     one = replace(training, member=member)
-                    trained.append(train(data, network, one, similarity, of_labels, on_epoch=on_epoch))
+                    trained.append(train(data, network, one, *similarities, on_epoch=on_epoch))
         for note in [one.note for one in trained if one.note][:1]:
             warnings.warn(note, ConvergenceWarning, stacklevel=2)
         inputs = self._form.inputs(frames.shape[1])

@@ -126,30 +126,28 @@ class FoldTraining:
     def train_network(self, network: Job, on_epoch: Callable[[int], None]) -> None:
         """Train one of them, and note its cost."""
         assert network.checkpoint is not None  # noqa: S101
-        costs = _Costs(self, network.checkpoint.name)
-
-        def note_epoch(epoch: int) -> None:
-            costs.note()
-            on_epoch(epoch)
-
-        train_network(network, Registry.discover(), note_epoch)
-        costs.note(now=True)
+        costs = _Costs(self, network.checkpoint.name, on_epoch)
+        train_network(network, Registry.discover(), costs.note_epoch)
+        costs.note()
 
 
 class _Costs:
     """Notes every few seconds what a task of a training costs, in case it is interrupted."""
 
-    def __init__(self, training: FoldTraining, task: str) -> None:
-        self._part, self._task, self._meter = training.part, task, Meter()
+    def __init__(self, training: FoldTraining, task: str, on_epoch: Callable[[int], None]) -> None:
+        self._part, self._task, self._meter, self._on_epoch = training.part, task, Meter(), on_epoch
         self._before = self._part.read_cost(task)
         self._session = max(training.session, self._before.sessions + 1)
         self._noted = self._meter.read()
 
-    def note(self, *, now: bool = False) -> None:
-        so_far = self._meter.read()
-        if now or so_far.wall_seconds - self._noted.wall_seconds > _COST_INTERVAL:
-            self._part.write_cost(self._task, replace(self._before + so_far, sessions=self._session))
-            self._noted = so_far
+    def note_epoch(self, epoch: int) -> None:
+        if self._meter.read().wall_seconds - self._noted.wall_seconds > _COST_INTERVAL:
+            self.note()
+        self._on_epoch(epoch)
+
+    def note(self) -> None:
+        self._noted = self._meter.read()
+        self._part.write_cost(self._task, replace(self._before + self._noted, sessions=self._session))
 
 
 def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
@@ -160,11 +158,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
     if training.part.exists:
         return
     registry, job, part, stacking = Registry.discover(), training.job, training.part, training.stacking
-    costs = _Costs(training, "fold")
-
-    def note_epoch(epoch: int) -> None:
-        costs.note()
-        on_epoch(epoch)
+    costs = _Costs(training, "fold", on_epoch)
 
     def write_checkpoint(final: Job, epoch: int, fitted: Fitted) -> None:
         keep = training.keep_embeddings == "all"
@@ -172,12 +166,12 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
 
     scores_checkpoints = bool(job.settings.checkpoint_every) and job.approach.trains
     saved = None if training.saved is None else (Model.load(training.saved.model, registry), training.saved.read())
-    inner = None if stacking is None else _out_of_fold(training, stacking, registry, note_epoch, saved)
+    inner = None if stacking is None else _out_of_fold(training, stacking, registry, costs.note_epoch, saved)
     selected = fit_selected(
         job,
         training.selection,
         registry,
-        lambda epoch: note_epoch(training.n_stacking_folds * job.epochs + epoch),
+        lambda epoch: costs.note_epoch(training.n_stacking_folds * job.epochs + epoch),
         write_checkpoint if scores_checkpoints else None,
         saved,
     )
@@ -189,7 +183,7 @@ def train_fold(training: FoldTraining, on_epoch: Callable[[int], None]) -> None:
         predictions, embeddings = _predict(training, final, fitted, last, keep_embeddings=keep, registry=registry)
         checkpoint_epoch = last if scores_checkpoints else None
         outputs.append(Output(predictions, embeddings, fitted.losses, fitted.notes, checkpoint_epoch))
-    costs.note(now=True)
+    costs.note()
     part.write(outputs, part.read_cost(), processor(job.settings.device), list(selected.rows()), inner)
     for final, _ in selected.trainings:
         final.delete_checkpoints()

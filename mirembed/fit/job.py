@@ -329,14 +329,11 @@ def train_network(job: Job, registry: Registry, on_epoch: Callable[[int], None] 
 def _trainings(job: Job, registry: Registry, data: TrainingData, network: PluginNetwork) -> list[Training]:
     """Return the trainings of the networks of a job, each as its checkpoint left it."""
     device = job.settings.device
-    similarity, label_similarity = (
-        None if spec is None else PluginSimilarity.create(registry, spec, device)
-        for spec in (job.approach.similarity, job.approach.label_similarity)
-    )
+    similarities = PluginSimilarity.of_approach(registry, job.approach, device)
     if device.startswith("cuda"):
         torch.use_deterministic_algorithms(True)
     return [
-        Training(data, network, settings, similarity, label_similarity, checkpoint)
+        Training(data, network, settings, *similarities, checkpoint)
         for settings, checkpoint in zip(job.members, job.checkpoints, strict=True)
     ]
 

@@ -103,8 +103,9 @@ def run_in_parallel(
     tasks: list[_Task[Training, Result]] = []
     epochs: list[int] = []
     after: dict[int, range] = {}
-    for training in sorted(trainings, key=_longest_task, reverse=True):
-        networks, first = training.networks, len(tasks)
+    divided = [(training, training.networks) for training in trainings]
+    for training, networks in sorted(divided, key=lambda one: _longest_task(*one), reverse=True):
+        first = len(tasks)
         n_before = sum(network.epochs for network in networks)
         tasks += [_Task(function, training, network) for network in networks]
         epochs += [network.epochs for network in networks]
@@ -123,8 +124,8 @@ def _run(task: _Task[Training, Result], on_epoch: OnEpoch) -> Result | None:
     return None
 
 
-def _longest_task(training: Divisible) -> int:
+def _longest_task(training: Divisible, networks: Sequence[Job]) -> int:
     """Return how long the longest task takes, compared with others: the values that its networks see."""
-    of_networks = [network.epochs for network in training.networks]
+    of_networks = [network.epochs for network in networks]
     epochs = max([training.epochs - sum(of_networks), *of_networks])
     return epochs * len(training.job.rows) * training.job.features.values

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mirembed.config.approaches import Approach
 from mirembed.errors import PluginError
 from mirembed.hookspecs import Similarity
 from mirembed.registry import Registry, plugin_code
@@ -62,6 +63,17 @@ class PluginSimilarity:
                 raise created._untrainable(f" ({', '.join(trainable)})")
             module.to(device)
         return created
+
+    @classmethod
+    def of_approach(
+        cls, registry: Registry, approach: Approach, device: str
+    ) -> tuple[PluginSimilarity | None, PluginSimilarity | None]:
+        """Create the similarities of embeddings and of labels that an approach names; None for one that it does not."""
+        ours, of_labels = (
+            None if spec is None else cls.create(registry, spec, device)
+            for spec in (approach.similarity, approach.label_similarity)
+        )
+        return ours, of_labels
 
     def _untrainable(self, which: str = "") -> PluginError:
         return PluginError(
